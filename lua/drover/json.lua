@@ -1,0 +1,229 @@
+-- JSON for requests and replies. The encoder is ours: integers exact to
+-- 2^53, keys sorted, what JSON cannot say refused. The decoder is cjson's,
+-- with null members dropped (cjson's null is a truthy userdata).
+--
+-- SPDX-License-Identifier: MIT
+local cjson = require "cjson.safe"
+
+local byte = string.byte
+local concat = table.concat
+local find = string.find
+local floor = math.floor
+local format = string.format
+local gsub = string.gsub
+local sort = table.sort
+
+local DEPTH_MAX = 128
+local EXACT_MAX = 2 ^ 53
+
+local decoder = cjson.new()
+decoder.decode_max_depth(DEPTH_MAX)
+local cjson_null = cjson.null
+
+local _M = {}
+
+local array_mt = {}
+local raw_mt = {}
+_M.null = setmetatable({}, { __tostring = function() return "null" end })
+
+
+-- Mark a table as a list: {} is then written as [].
+function _M.array(t)
+  return setmetatable(t or {}, array_mt)
+end
+
+
+-- JSON text that is written as it stands.
+function _M.raw(text)
+  return setmetatable({ text = text }, raw_mt)
+end
+
+
+-- The text of a drover.raw value, or nil.
+function _M.raw_text(x)
+  return getmetatable(x) == raw_mt and x.text or nil
+end
+
+
+local escapes = {
+  ["\""] = "\\\"", ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f",
+  ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t",
+}
+
+
+local function escape(c)
+  return escapes[c] or format("\\u%04x", byte(c))
+end
+
+
+local function string_json(s)
+  if find(s, "[%c\"\\]") then
+    s = gsub(s, "[%c\"\\]", escape)
+  end
+  return "\"" .. s .. "\""
+end
+
+
+local function number_json(n)
+  if n ~= n or n - n ~= 0 then
+    return nil, "a number is not finite"
+  end
+  if n == floor(n) and n <= EXACT_MAX and n >= -EXACT_MAX then
+    return format("%d", n)
+  end
+  local short = format("%.15g", n)
+  return tonumber(short) == n and short or format("%.17g", n)
+end
+
+
+-- "list", or "object", or nil for a table that is neither.
+local function shape(t)
+  if getmetatable(t) == array_mt then
+    return "list"
+  end
+  local count, size = 0, #t
+  for key in pairs(t) do
+    if type(key) ~= "number" then
+      return size == 0 and "object" or nil
+    end
+    count = count + 1
+  end
+  if size == 0 then
+    return count == 0 and "object" or nil
+  end
+  return count == size and "list" or nil
+end
+
+
+local write
+
+
+local function write_list(t, out, seen, depth)
+  out[#out + 1] = "["
+  for i = 1, #t do
+    if i > 1 then
+      out[#out + 1] = ","
+    end
+    local where = write(t[i], out, seen, depth)
+    if where then
+      return "[" .. i .. "]" .. where
+    end
+  end
+  out[#out + 1] = "]"
+end
+
+
+local function write_object(t, out, seen, depth)
+  local keys = {}
+  for key in pairs(t) do
+    if type(key) ~= "string" then
+      return ": a key is not a string"
+    end
+    keys[#keys + 1] = key
+  end
+  sort(keys)
+  out[#out + 1] = "{"
+  for i = 1, #keys do
+    local key = keys[i]
+    out[#out + 1] = (i > 1 and "," or "") .. string_json(key) .. ":"
+    local where = write(t[key], out, seen, depth)
+    if where then
+      return "." .. key .. where
+    end
+  end
+  out[#out + 1] = "}"
+end
+
+
+local function write_table(t, out, seen, depth)
+  if t == _M.null then
+    out[#out + 1] = "null"
+    return
+  end
+  if getmetatable(t) == raw_mt then
+    out[#out + 1] = t.text
+    return
+  end
+  if seen[t] then
+    return ": a table holds itself"
+  end
+  if depth > DEPTH_MAX then
+    return ": nested too deep"
+  end
+  local kind = shape(t)
+  if not kind then
+    return ": a table is neither a list nor an object"
+  end
+  seen[t] = true
+  local where = (kind == "list" and write_list or write_object)(t, out, seen,
+                                                                depth + 1)
+  seen[t] = nil
+  return where
+end
+
+
+-- Appends the JSON of `x` to `out`. Returns nothing, or where and why not.
+function write(x, out, seen, depth)
+  local kind = type(x)
+  if kind == "string" then
+    out[#out + 1] = string_json(x)
+  elseif kind == "number" then
+    local text, why = number_json(x)
+    if not text then
+      return ": " .. why
+    end
+    out[#out + 1] = text
+  elseif kind == "boolean" then
+    out[#out + 1] = x and "true" or "false"
+  elseif kind == "table" then
+    return write_table(x, out, seen, depth)
+  elseif x == cjson_null then
+    out[#out + 1] = "null"
+  else
+    return ": a " .. kind .. " is no JSON"
+  end
+end
+
+
+-- The JSON text of `x`, or nil and where and why not (".messages[2]: …").
+function _M.encode(x)
+  local out = {}
+  local where = write(x, out, {}, 1)
+  if where then
+    return nil, (gsub(where, "^:%s", ""))
+  end
+  return concat(out)
+end
+
+
+local function drop_nulls(t)
+  local size = #t
+  for key, value in pairs(t) do
+    if value == cjson_null then
+      t[key] = type(key) == "number" and key <= size and _M.null or nil
+    elseif type(value) == "table" then
+      drop_nulls(value)
+    end
+  end
+  return t
+end
+
+
+-- The value of a JSON text, or nil and why not. Null members are dropped; a
+-- null in a list is drover.null, so that places stay.
+function _M.decode(text)
+  local value, why = decoder.decode(text)
+  if value == nil then
+    return nil, why
+  end
+  if value == cjson_null then
+    return _M.null
+  end
+  if type(value) == "table" and find(text, "null", 1, true) then
+    drop_nulls(value)
+  end
+  return value
+end
+
+
+return _M
