@@ -24,6 +24,8 @@
 --                the error it raised; any number of times
 --   on_tick(f)   f(now) every 250 ms in this process while the loop lives
 --
+--   idle()       the last call was forgotten; optional
+--
 -- and its pump calls _M.dispatch(port) when the port has news.
 --
 -- SPDX-License-Identifier: MIT
@@ -35,6 +37,8 @@ local _M = {}
 local NUMBER_MAX = 2 ^ 31
 local sinks = {}                -- number -> sink; a sink has :event(ev)
 local last = 0
+local calls = 0
+local chosen                    -- the loop of this Lua state
 local event = ffi.new("drover_event")
 
 
@@ -47,13 +51,26 @@ function _M.register(sink)
   until not sinks[number]
   last = number
   sinks[number] = sink
+  calls = calls + 1
   return number
 end
 
 
 -- No event goes to that number's sink any more.
 function _M.forget(number)
-  sinks[number] = nil
+  if sinks[number] then
+    sinks[number] = nil
+    calls = calls - 1
+    if calls == 0 and chosen and chosen.idle then
+      chosen.idle()
+    end
+  end
+end
+
+
+-- Calls that are registered now.
+function _M.calls()
+  return calls
 end
 
 
@@ -69,9 +86,6 @@ function _M.dispatch(port)
   end
   return count
 end
-
-
-local chosen
 
 
 -- The loop of this Lua state: nginx's under OpenResty, else our own.
