@@ -146,6 +146,9 @@ local function run_ready()
     count = count + 1
     task_resume(task)
   end
+  if ready_first > ready_last then
+    ready_first, ready_last = 1, 0
+  end
 end
 
 

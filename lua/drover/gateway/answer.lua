@@ -1,0 +1,67 @@
+-- What an error looks like over HTTP: status, headers and a body in OpenAI's
+-- shape. Knows no server.
+local json = require "drover.json"
+
+local _M = {}
+
+_M.STATUS = {
+  bad_request = 400, context_too_long = 400, content_policy = 400,
+  not_found = 404, too_large = 413, quota = 429, rate_limited = 429,
+  no_node = 503, overloaded = 503, resource = 503, timeout = 504,
+  cancelled = 499, internal = 500,
+}                                     -- all else is the upstream's: 502
+
+local TYPES = {
+  [400] = "invalid_request_error", [401] = "invalid_request_error",
+  [404] = "invalid_request_error", [405] = "invalid_request_error",
+  [411] = "invalid_request_error", [413] = "invalid_request_error",
+  [429] = "rate_limit_error",
+}
+local CODES = {
+  context_too_long = "context_length_exceeded", not_found = "model_not_found",
+  content_policy = "content_policy_violation",
+  rate_limited = "rate_limit_exceeded", quota = "insufficient_quota",
+}
+local RETRY_AFTER = 1                 -- seconds, when nobody knows better
+
+
+-- The body of an error; `param` and `code` may be nil.
+function _M.body(status, message, param, code)
+  return json.encode({ error = {
+    message = message,
+    type = TYPES[status] or "server_error",
+    param = param or json.null,
+    code = code or json.null,
+  } })
+end
+
+
+local function retry_after(err, status)
+  if status ~= 429 and status ~= 503 then return nil end
+  local seconds = tonumber(err.retry_after) or RETRY_AFTER
+  return math.max(1, math.min(3600, math.ceil(seconds)))
+end
+
+
+-- err -> status, body, headers. `err` is a drover error. Its own retries are
+-- done, so clients are told not to add theirs.
+function _M.from_err(err)
+  local status = _M.STATUS[err.kind] or 502
+  local code = CODES[err.kind]
+  if type(err.code) == "string" and status < 500 then code = err.code end
+  return status, _M.body(status, tostring(err), err.param, code or err.kind), {
+    ["x-should-retry"] = "false",
+    ["retry-after"] = retry_after(err, status),
+  }
+end
+
+
+-- A stream that fails after its content: the last event, and no [DONE].
+function _M.sse(err)
+  local status = _M.STATUS[err.kind] or 502
+  local code = CODES[err.kind] or err.kind
+  return "data: " .. _M.body(status, tostring(err), nil, code) .. "\n\n"
+end
+
+
+return _M

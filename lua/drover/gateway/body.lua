@@ -1,0 +1,214 @@
+-- A chat request as it came over HTTP: JSON to a request table, or what is
+-- wrong with it and in which field. Knows no server and no router.
+local ffi = require "ffi"
+local C = require "drover.core"
+local json = require "drover.json"
+
+local format, concat = string.format, table.concat
+
+local _M = {}
+
+local MESSAGES_MAX = 4096
+local scan_err = ffi.new("drover_err")
+local span = ffi.new("drover_span")
+
+
+local function named(value)
+  local kind = type(value)
+  if value == json.null then return "null" end
+  if kind == "number" then return value % 1 == 0 and "an integer" or "a number" end
+  if kind == "table" then return #value > 0 and "an array" or "an object" end
+  return "a " .. kind
+end
+
+
+local function wrong_type(param, wanted, value)
+  return { param = param, code = "invalid_type",
+           message = format("Invalid type for '%s': expected %s, but got %s "
+                            .. "instead.", param, wanted, named(value)) }
+end
+
+
+local function wrong_value(param, why)
+  return { param = param, code = "invalid_value",
+           message = format("Invalid value for '%s': %s.", param, why) }
+end
+
+
+local function missing(param)
+  return { param = param, code = "missing_required_parameter",
+           message = format("Missing required parameter: '%s'.", param) }
+end
+
+
+local function check_number(low, high, whole)
+  local wanted = whole and "an integer" or "a number"
+  return function(value, param)
+    if type(value) ~= "number" or whole and value % 1 ~= 0 then
+      return wrong_type(param, wanted, value)
+    end
+    if not (value >= low and value <= high) then
+      return wrong_value(param, format("must be from %g to %g", low, high))
+    end
+  end
+end
+
+
+local function check_kind(kind, wanted)
+  return function(value, param)
+    if type(value) ~= kind then return wrong_type(param, wanted, value) end
+  end
+end
+
+
+local function check_stop(value, param)
+  if type(value) == "string" then return nil end
+  if type(value) ~= "table" then
+    return wrong_type(param, "a string or an array of strings", value)
+  end
+  for i, stop in ipairs(value) do
+    if type(stop) ~= "string" then
+      return wrong_type(format("%s[%d]", param, i - 1), "a string", stop)
+    end
+  end
+end
+
+
+local function check_message(message, param)
+  if type(message) ~= "table" or message == json.null or #message > 0 then
+    return wrong_type(param, "an object", message)
+  end
+  if message.role == nil then return missing(param .. ".role") end
+  if type(message.role) ~= "string" then
+    return wrong_type(param .. ".role", "a string", message.role)
+  end
+  local content = message.content
+  if content ~= nil and type(content) ~= "string" and type(content) ~= "table" then
+    return wrong_type(param .. ".content", "a string or an array", content)
+  end
+end
+
+
+local function check_messages(value, param)
+  if type(value) ~= "table" or value == json.null
+     or #value == 0 and next(value) then
+    return wrong_type(param, "an array of objects", value)
+  end
+  if #value == 0 then return wrong_value(param, "must not be empty") end
+  if #value > MESSAGES_MAX then
+    return wrong_value(param, "has too many entries")
+  end
+  for i, message in ipairs(value) do
+    local problem = check_message(message, format("%s[%d]", param, i - 1))
+    if problem then return problem end
+  end
+end
+
+
+local function check_stream_options(value, param)
+  if type(value) ~= "table" then return wrong_type(param, "an object", value) end
+  local asked = value.include_usage
+  if asked ~= nil and type(asked) ~= "boolean" then
+    return wrong_type(param .. ".include_usage", "a boolean", asked)
+  end
+end
+
+
+local function check_model(value, param)
+  if type(value) ~= "string" then return wrong_type(param, "a string", value) end
+  if value == "" then return missing(param) end
+end
+
+
+local FIELDS = {
+  model = check_model,
+  messages = check_messages,
+  stream = check_kind("boolean", "a boolean"),
+  stream_options = check_stream_options,
+  temperature = check_number(0, 2),
+  top_p = check_number(0, 1),
+  top_k = check_number(0, 1e6, true),
+  n = check_number(1, 128, true),
+  max_tokens = check_number(1, 2 ^ 31 - 1, true),
+  max_completion_tokens = check_number(1, 2 ^ 31 - 1, true),
+  presence_penalty = check_number(-2, 2),
+  frequency_penalty = check_number(-2, 2),
+  seed = check_number(-2 ^ 53, 2 ^ 53, true),
+  stop = check_stop,
+  tools = check_kind("table", "an array"),
+  user = check_kind("string", "a string"),
+}
+local ORDER = {}                      -- of the answers, not of pairs()
+for name in pairs(FIELDS) do ORDER[#ORDER + 1] = name end
+table.sort(ORDER)
+
+
+-- Whoever reads the first of two equal keys would route otherwise than the
+-- one who reads the last; so they must agree. cjson keeps the last.
+local function same_first(text, name, value)
+  local path = "k" .. name .. "\0"
+  if C.drover_json_find(text, #text, path, #path, span, scan_err) ~= 0 then
+    return value == nil
+  end
+  local first = text:sub(tonumber(span.start) + 1, tonumber(span.stop))
+  return first == "null" and value == nil or json.decode(first) == value
+end
+
+
+local function not_json(text)
+  if C.drover_json_check(text, #text, scan_err) == 0 then return nil end
+  return { message = "We could not parse the JSON body of your request: "
+                     .. ffi.string(scan_err.text) .. "." }
+end
+
+
+-- text -> request, or nil and { message, param, code }.
+function _M.read(text)
+  local problem = not_json(text)
+  if problem then return nil, problem end
+  local request, why = json.decode(text)
+  if type(request) ~= "table" or request == json.null
+     or not text:find("^%s*{") then
+    return nil, { message = "The JSON body must be an object"
+                            .. (why and ": " .. why or "") .. "." }
+  end
+  if request.model == nil then return nil, missing("model") end
+  if request.messages == nil then return nil, missing("messages") end
+  for i = 1, #ORDER do
+    local name = ORDER[i]
+    local value = request[name]
+    problem = value ~= nil and FIELDS[name](value, name)
+    if problem then return nil, problem end
+  end
+  if not same_first(text, "model", request.model)
+     or not same_first(text, "stream", request.stream) then
+    return nil, { message = "The JSON body names 'model' or 'stream' twice." }
+  end
+  return request
+end
+
+
+-- The x-request-id of a caller, when it is fit to be repeated.
+function _M.request_id(given)
+  if type(given) == "string" and #given >= 1 and #given <= 128
+     and given:find("^[%w%._:/+=-]+$") then
+    return given
+  end
+end
+
+
+-- The list that /v1/models answers.
+function _M.models(names, created)
+  local list = {}
+  for i, name in ipairs(names) do list[i] = _M.model(name, created) end
+  return '{"object":"list","data":[' .. concat(list, ",") .. "]}"
+end
+
+
+function _M.model(name, created)
+  return json.encode({ id = name, object = "model", created = created,
+                       owned_by = "drover" })
+end
+
+
+return _M

@@ -1,0 +1,208 @@
+-- The gateway's configuration: a Lua file that returns a table. It is run
+-- without os, io, require or debug, so that reading it changes nothing.
+-- Here are the fields of the gateway; `router` is checked by drover.new.
+--
+--   return { listen = "127.0.0.1:8000", workers = 4,
+--            router = { nodes = { … } }, keys = { { key = "…", name = "ann" } } }
+local _M = {}
+
+_M.KEYS_MAX = 4096
+_M.BODY_MAX = 8 * 1024 * 1024
+_M.WORKERS_MAX = 256
+
+local KEY_MAX = 512
+local FILE_MAX = 1024 * 1024
+local NAMES = { "ipairs", "pairs", "next", "select", "tonumber", "tostring",
+                "type", "unpack", "math", "string", "table", "error", "assert" }
+
+
+-- What a configuration may call: copies, so that it cannot reach ours.
+local function environment()
+  local env = {}
+  for _, name in ipairs(NAMES) do
+    local value = _G[name]
+    if type(value) == "table" then
+      local copy = {}
+      for k, v in pairs(value) do copy[k] = v end
+      value = copy
+    end
+    env[name] = value
+  end
+  env.string.dump = nil
+  return env
+end
+
+
+local function integer(value, low, high)
+  return type(value) == "number" and value % 1 == 0
+         and value >= low and value <= high
+end
+
+
+-- "host:port", ":port", "port" or "unix:/path" -> the same for nginx.
+local function check_listen(value)
+  if integer(value, 1, 65535) then return "127.0.0.1:" .. value end
+  if type(value) ~= "string" then
+    return nil, "must be \"host:port\" or \"unix:/path\""
+  end
+  if value:match("^unix:/[%w%._/-]+$") then return value end
+  local host, port = value:match("^([%w%.-]*):?(%d+)$")
+  if not host then host, port = value:match("^(%[[%x:%.]+%]):(%d+)$") end
+  if not host or not integer(tonumber(port), 1, 65535) then
+    return nil, "must be \"host:port\" or \"unix:/path\""
+  end
+  if value:match("^%d+$") then return "127.0.0.1:" .. value end
+  return (host == "" and "0.0.0.0" or host) .. ":" .. port
+end
+
+
+local function check_key(entry)
+  if type(entry) ~= "table" then return "", "must be a table" end
+  for field in pairs(entry) do
+    if field == "limits" then
+      return ".limits", "limits of a caller's key are not built yet"
+    elseif field ~= "key" and field ~= "name" then
+      return "." .. tostring(field), "is no field of a key"
+    end
+  end
+  local key, name = entry.key, entry.name
+  if type(key) ~= "string" or #key < 8 or #key > KEY_MAX
+     or not key:match("^[\33-\126]+$") then
+    return ".key", "must be 8 to " .. KEY_MAX .. " visible ASCII characters"
+  end
+  if name ~= nil and (type(name) ~= "string" or not name:match("^[%w%._@-]+$")
+                      or #name > 64) then
+    return ".name", "must be a short name of letters, digits and ._@-"
+  end
+end
+
+
+local function check_keys(keys)
+  if type(keys) ~= "table" or #keys == 0 then
+    return "", "must be a list of { key =, name = }"
+  end
+  if #keys > _M.KEYS_MAX then return "", "has too many entries" end
+  local seen = {}
+  for field in pairs(keys) do
+    if not integer(field, 1, #keys) then
+      return "." .. tostring(field), "is no index of a list"
+    end
+  end
+  for i, entry in ipairs(keys) do
+    local field, why = check_key(entry)
+    if why then return "[" .. i .. "]" .. field, why end
+    if seen[entry.key] then
+      return "[" .. i .. "].key", "is that of keys[" .. seen[entry.key] .. "]"
+    end
+    seen[entry.key] = i
+  end
+end
+
+
+local CHECKS = {
+  listen = function(out, value)
+    local listen, why = check_listen(value)
+    out.listen = listen
+    if not listen then return "", why end
+  end,
+  workers = function(out, value)
+    if not integer(value, 1, _M.WORKERS_MAX) then
+      return "", "must be a whole number from 1 to " .. _M.WORKERS_MAX
+    end
+    out.workers = value
+  end,
+  router = function(out, value)
+    if type(value) ~= "table" then
+      return "", "must be a table: what drover.new takes"
+    end
+    out.router = value
+  end,
+  keys = function(out, value)
+    out.keys = value
+    return check_keys(value)
+  end,
+  mode = function(_, value)
+    if value == "proxy" then
+      return "", "\"proxy\" is not built yet; use \"client\""
+    elseif value ~= "client" then
+      return "", "must be \"client\""
+    end
+  end,
+  max_body = function(out, value)
+    if not integer(value, 1024, 1024 * 1024 * 1024) then
+      return "", "must be a number of bytes from 1024 to 2^30"
+    end
+    out.max_body = value
+  end,
+}
+
+
+local function has_local_node(router)
+  for _, node in ipairs(type(router.nodes) == "table" and router.nodes or {}) do
+    local url = type(node) == "table" and node.url
+    if type(url) == "string" and url:sub(1, 6) == "local:" then return true end
+  end
+  return false
+end
+
+
+-- Check what a file returned. Returns the gateway's settings, with `workers`
+-- nil when the machine's cores shall decide; or nil, "field: why".
+function _M.check(given)
+  if type(given) ~= "table" then
+    return nil, "must return a table"
+  end
+  local out = { max_body = _M.BODY_MAX }
+  for field, value in pairs(given) do
+    local check = CHECKS[field]
+    if not check then
+      return nil, tostring(field) .. ": is no field of the gateway"
+    end
+    local at, why = check(out, value)
+    if why then return nil, field .. at .. ": " .. why end
+  end
+  if not out.router then return nil, "router: is missing" end
+  out.listen = out.listen or "127.0.0.1:8000"
+  if has_local_node(out.router) then
+    if (out.workers or 1) > 1 then
+      return nil, "workers: must be 1 while a node is `local:`; "
+                  .. "several workers cannot share one engine yet"
+    end
+    out.workers = 1
+  end
+  if out.router.name == nil then out.router.name = "gateway" end
+  if out.router.limits == nil then out.router.limits = {} end
+  if type(out.router.limits) == "table"
+     and out.router.limits.concurrent == nil then
+    out.router.limits.concurrent = 256
+  end
+  return out
+end
+
+
+-- Run the text of a configuration. nil, reason on failure.
+function _M.parse(text, name)
+  local chunk, why = load(text, "=" .. name, "t", environment())
+  if not chunk then return nil, why end
+  local ok, given = pcall(chunk)
+  if not ok then return nil, tostring(given) end
+  local out
+  out, why = _M.check(given)
+  if not out then return nil, name .. ": " .. why end
+  return out
+end
+
+
+-- Read a configuration file. nil, reason on failure; it names the file.
+function _M.read(path)
+  local file, why = io.open(path, "rb")
+  if not file then return nil, why end
+  local text = file:read(FILE_MAX + 1)
+  file:close()
+  if not text then return nil, path .. ": cannot be read" end
+  if #text > FILE_MAX then return nil, path .. ": is too large" end
+  return _M.parse(text, path)
+end
+
+
+return _M

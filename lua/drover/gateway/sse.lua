@@ -1,0 +1,113 @@
+-- Writes a stream of chat chunks as server-sent events. An upstream's chunk
+-- that needs no change passes as its raw bytes; what has no raw form (a
+-- local model) is written here. Pure: events in, text out.
+--
+-- When the caller asked for usage, every chunk says `"usage":null` and the
+-- last one carries it with no choices; when not, no chunk has a usage.
+local json = require "drover.json"
+
+local find, sub, gsub, format = string.find, string.sub, string.gsub, string.format
+
+local _M = {}
+local mt = { __index = _M }
+
+
+-- `usage`: the caller asked for it. `id`, `model` and `created` name chunks
+-- that are written here.
+function _M.new(p)
+  local self = setmetatable({
+    usage = p.usage, model = p.model, asked_usage = nil, begun = false,
+  }, mt)
+  self.head = format('data: {"id":%s,"object":"chat.completion.chunk",'
+                     .. '"created":%d,"model":%s,"choices":',
+                     json.encode(p.id), p.created, json.encode(p.model))
+  self.tail = p.usage and ',"usage":null}\n\n' or "}\n\n"
+  return self
+end
+
+
+-- JSON text as the data of one event; its line ends become lines.
+local function data(raw)
+  if find(raw, "[\r\n]") then raw = gsub(raw, "\r\n?", "\n"):gsub("\n", "\ndata: ") end
+  return "data: " .. raw .. "\n\n"
+end
+
+
+-- A raw chunk without its top-level usage, or with a null one.
+local function without_usage(self, raw)
+  local chunk = json.decode(raw)
+  if type(chunk) ~= "table" then return data(raw) end
+  if type(chunk.choices) ~= "table" or #chunk.choices == 0 then return "" end
+  chunk.usage = self.usage and json.null or nil
+  for _, choice in ipairs(chunk.choices) do
+    choice.delta = choice.delta or {}
+    choice.finish_reason = choice.finish_reason or json.null
+  end
+  return data(json.encode(chunk))
+end
+
+
+local function raw_event(self, event, raw)
+  if event.usage then
+    self.asked_usage = event.usage
+    self.seen_id = self.seen_id or raw
+    return without_usage(self, raw)
+  end
+  if not self.usage or find(raw, '"usage"', 1, true) then return data(raw) end
+  local body = raw:match("^(.*)}%s*$")
+  return body and data(body .. ',"usage":null}') or data(raw)
+end
+
+
+local function delta_of(self, event)
+  local delta = {}
+  if not self.begun then
+    self.begun = true
+    delta.role = "assistant"
+    delta.content = event.text or ""
+  end
+  if event.text then delta.content = event.text end
+  if event.reasoning then delta.reasoning_content = event.reasoning end
+  local call = event.tool_call
+  if call then
+    delta.tool_calls = { {
+      index = call.index, id = call.id, type = call.id and "function" or nil,
+      ["function"] = { name = call.name, arguments = call.arguments or "" },
+    } }
+  end
+  return delta
+end
+
+
+local function written_event(self, event)
+  if event.usage then self.asked_usage = event.usage end
+  if not (event.text or event.reasoning or event.tool_call
+          or event.finish_reason) then
+    return ""
+  end
+  local choice = {
+    index = event.index or 0, delta = delta_of(self, event),
+    finish_reason = event.finish_reason or json.null, logprobs = json.null,
+  }
+  return self.head .. "[" .. json.encode(choice) .. "]" .. self.tail
+end
+
+
+-- One event of stream:events() as text; "" when it adds nothing.
+function _M:event(event)
+  local raw = event.raw
+  if raw then return raw_event(self, event, raw) end
+  return written_event(self, event)
+end
+
+
+-- The end of a stream that ended well.
+function _M:finish()
+  local usage = self.usage and self.asked_usage
+  if not usage then return "data: [DONE]\n\n" end
+  return self.head .. "[]," .. '"usage":' .. json.encode(usage)
+         .. "}\n\ndata: [DONE]\n\n"
+end
+
+
+return _M
