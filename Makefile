@@ -1,38 +1,80 @@
 # Drover. `make demo` and `make test` do all the set-up; README.md says more.
 # Everything that is built lies under build/.
-CC      ?= gcc
+CC      := gcc
+CLANG   ?= clang
 PREFIX  ?= /usr/local
+TIME    ?= 60
+RUNS    ?= 0
 CSTD    := -std=c11 -D_GNU_SOURCE
 WARN    := -Wall -Wextra -Wshadow -Wundef -Wmissing-prototypes \
            -Wstrict-prototypes -Wwrite-strings
 CFLAGS  ?= -O2 -g
 LDLIBS  := -lcurl -lpthread -lm
 SO      := -shared -Wl,-z,nodelete -Wl,-z,now
-SAN     := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+ASAN    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
            -fno-sanitize-recover=undefined
+TSAN    := -O1 -g -fsanitize=thread
+FUZZ    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
+           -fno-sanitize-recover=undefined
+
 SRC     := $(wildcard src/*.c src/*/*.c)
-OBJ     := $(SRC:%.c=build/obj/%.o)
-TESTOBJ := $(SRC:%.c=build/test/%.o)
+SPECS   := $(shell find spec -name '*_spec.lua' | sort)
+programs = $(patsubst spec/$(1)/%.c,build/$(1)/%,$(wildcard spec/$(1)/*.c))
+TOOLS   := $(patsubst %.c,build/bin/%,$(notdir $(wildcard bench/*.c spec/support/*.c)))
+BUILT   := build/libdrover.so build/lua/drover/cdef.lua build/bin/drover
 
-all: build/libdrover.so build/lua/drover/cdef.lua build/bin/drover
+# What `make demo` needs, and what `make test` needs beside it.
+RUN_PACKAGES  := gcc libc6-dev libcurl4-openssl-dev luajit2 lua-cjson nginx \
+                 libnginx-mod-http-lua lua-resty-core lua-resty-lrucache
+TEST_PACKAGES := $(RUN_PACKAGES) clang libclang-rt-dev lua-busted lua-check \
+                 lua-http openssl universal-ctags
 
-build/libdrover.so: $(OBJ)
-	$(CC) $(SO) -o $@ $(OBJ) $(LDLIBS)
+# How specs run: sanitizers loaded first, leaks on. spec/part reports.
+LUA_DIRS := lua/?.lua;lua/?/init.lua;build/lua/?.lua;./?.lua;;
+SPEC_ENV  = LUA_PATH="$(LUA_DIRS)" DROVER_LIB=build/libdrover_test.so
+SPEC      = LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) \
+            ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=0 \
+            UBSAN_OPTIONS=print_stacktrace=1 \
+            LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 \
+            luajit spec/run.lua
+# $(1): spec files, $(2): options of busted. Two at a time, one process each.
+run_specs = printf '%s\n' $(1) | $(SPEC_ENV) xargs -P2 -I{} spec/part {} '$(SPEC) $(2) {}'
 
-# All symbols visible, address and undefined sanitizers: what the specs load.
-build/libdrover_test.so: $(TESTOBJ)
-	$(CC) $(SO) $(SAN) -o $@ $(TESTOBJ) $(LDLIBS)
+all: $(BUILT)
+
+# ---- libraries: one rule for each flavour of object ----
+
+# $(1): folder, $(2): compiler, $(3): flags
+define flavour
+OBJ_$(1) := $$(SRC:%.c=build/$(1)/%.o)
+build/$(1)/%.o: %.c
+	@mkdir -p $$(@D)
+	$(2) $$(CSTD) $$(WARN) $(3) -fPIC -MMD -c $$< -o $$@
+-include $$(OBJ_$(1):.o=.d)
+endef
+$(eval $(call flavour,obj,$$(CC),$$(CFLAGS) -fvisibility=hidden))
+$(eval $(call flavour,test,$$(CC),$$(ASAN)))
+$(eval $(call flavour,dev,$$(CC),$$(CFLAGS)))
+$(eval $(call flavour,race,$$(CC),$$(TSAN)))
+$(eval $(call flavour,clang,$$(CLANG),$$(FUZZ)))
 
 # The engine's arithmetic wants the vectoriser; sums keep their order.
-build/obj/src/engine/cpu_%.o: CFLAGS += -O3
+build/obj/src/engine/cpu_%.o build/dev/src/engine/cpu_%.o: CFLAGS += -O3
 
-build/obj/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(CSTD) $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -MMD -c $< -o $@
+build/libdrover.so: $(OBJ_obj)
+	$(CC) $(SO) -o $@ $^ $(LDLIBS)
 
-build/test/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(CSTD) $(WARN) $(SAN) -fPIC -MMD -c $< -o $@
+# All symbols visible, address and undefined sanitizers: what specs load.
+build/libdrover_test.so: $(OBJ_test)
+	$(CC) $(SO) $(ASAN) -o $@ $^ $(LDLIBS)
+
+# All symbols visible, optimised: for specs that compute much.
+build/libdrover_dev.so: $(OBJ_dev)
+	$(CC) $(SO) -o $@ $^ $(LDLIBS)
+
+build/libdrover.a: $(OBJ_dev)
+	@rm -f $@
+	ar rcs $@ $^
 
 # The marked block of the header, as a Lua string.
 build/lua/drover/cdef.lua: src/drover.h
@@ -41,9 +83,122 @@ build/lua/drover/cdef.lua: src/drover.h
 	    "$$(sed -n 's/^#define DROVER_ABI \([0-9]*\).*/\1/p' $<)"; \
 	  sed -n '/cdef begin/,/cdef end/p' $<; echo ']==] }'; } > $@
 
+# The command: finds its files beside itself. $(1): file, $(2): the way up,
+# $(3): LUA_PATH, $(4): the library, $(5): the folder of lua/drover.
+define write_command
+printf '%s\n' '#!/bin/sh' \
+  'root=$$(dirname "$$(readlink -f "$$0")")/$(2)' \
+  'export LUA_PATH="$(3);$${LUA_PATH:-;}"' \
+  'export DROVER_LIB="$${DROVER_LIB:-$$root/$(4)}"' \
+  'exec luajit "$$root/$(5)/cli.lua" "$$@"' > $(1) && chmod 755 $(1)
+endef
+build/bin/drover: Makefile
+	@mkdir -p $(@D)
+	@$(call write_command,$@,../..,$$root/lua/?.lua;$$root/lua/?/init.lua;$$root/build/lua/?.lua,build/libdrover.so,lua/drover)
+
+# ---- programs ----
+
+PROGRAM = @mkdir -p $(@D); set -x; \
+          $(1) $(CSTD) $(WARN) -Isrc -MMD -MF $@.d -o $@ $< $(2) $(LDLIBS)
+build/bin/%: bench/%.c build/libdrover.a
+	$(call PROGRAM,$(CC) $(CFLAGS),build/libdrover.a)
+build/bin/%: spec/support/%.c build/libdrover.a
+	$(call PROGRAM,$(CC) $(CFLAGS),build/libdrover.a)
+build/kill/%: spec/kill/%.c build/libdrover.a
+	$(call PROGRAM,$(CC) $(CFLAGS),build/libdrover.a)
+build/tsan/%: spec/tsan/%.c $(OBJ_race)
+	$(call PROGRAM,$(CC) $(TSAN),$(OBJ_race))
+build/torture/%: spec/torture/%.c $(OBJ_test)
+	$(call PROGRAM,$(CC) $(ASAN),$(OBJ_test))
+build/fuzz/%: spec/fuzz/%.c $(OBJ_clang)
+	$(call PROGRAM,$(CLANG) $(FUZZ) -fsanitize=fuzzer,$(OBJ_clang))
+-include $(wildcard build/*/*.d)
+
+# ---- to run ----
+
+deps:
+	@.ci/deps $(TEST_PACKAGES)
+
+deps-run:
+	@.ci/deps $(RUN_PACKAGES)
+
+demo: deps-run
+	@$(MAKE) -s all
+	@examples/demo/run
+
+# Compiled after deps: the compilers may have come with them.
+test: deps
+	@$(MAKE) --no-print-directory -j2 all tools checks
+	@rm -rf build/parts
+	@$(call run_specs,$(SPECS))
+	@for p in $(call programs,kill); do spec/part $$p "$$p --short"; done
+	@spec/part --sum
+
+# The specs that read oracles, and nothing else.
+oracles: all build/libdrover_test.so build/libdrover_dev.so
+	@rm -rf build/parts
+	@$(call run_specs,$(shell grep -l '#oracle' $(SPECS)),--tags=oracle)
+	@spec/part --sum
+
+tools: $(TOOLS)
+
+checks: build/libdrover_test.so build/libdrover_dev.so $(call programs,kill)
+
+lint: deps
+	luacheck -q lua spec examples bench
+	@$(MAKE) --no-print-directory -j2 WARN="$(WARN) -Werror" CFLAGS="-O2" \
+	  $(patsubst %.c,build/lint/%.o,$(SRC) $(wildcard bench/*.c spec/*/*.c))
+	$(SPEC_ENV) luajit spec/run.lua spec/house_spec.lua
+build/lint/%.o: %.c
+	@mkdir -p $(@D)
+	@$(CC) $(CSTD) $(WARN) $(CFLAGS) -Isrc -MMD -c $< -o $@
+-include $(patsubst %.c,build/lint/%.d,$(SRC))
+
+tsan: $(call programs,tsan)
+	@rm -rf build/parts
+	@for p in $^; do TSAN_OPTIONS=halt_on_error=1 spec/part $$p "$$p"; done
+	@spec/part --sum
+
+torture: $(call programs,torture)
+	@rm -rf build/parts
+	@for p in $^; do ASAN_OPTIONS=detect_leaks=1 spec/part $$p "$$p"; done
+	@spec/part --sum
+
+# RUNS=N: exactly N inputs of a fixed seed for each target; else TIME seconds.
+fuzz: $(call programs,fuzz)
+	@rm -rf build/parts
+	@mkdir -p build/crash
+	@printf '%s\n' $^ | xargs -P2 -I{} spec/part {} '{} -seed=1 -max_len=1024 \
+	  -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=build/crash/ \
+	  $(if $(filter 0,$(RUNS)),-max_total_time=$(TIME),-runs=$(RUNS) -max_total_time=240)'
+	@spec/part --sum
+
+kill: $(call programs,kill)
+	@rm -rf build/parts
+	@for p in $^; do spec/part $$p "$$p"; done
+	@spec/part --sum
+
+bench: all tools
+	@bench/run
+
+DEST = $(DESTDIR)$(PREFIX)
+install: all
+	install -d $(DEST)/bin $(DEST)/lib $(DEST)/share/lua/5.1 $(DEST)/share/drover
+	install -m 755 build/libdrover.so $(DEST)/lib
+	cp -R lua/drover $(DEST)/share/lua/5.1
+	install -m 644 build/lua/drover/cdef.lua $(DEST)/share/lua/5.1/drover
+	cp -R model $(DEST)/share/drover
+	@$(call write_command,$(DEST)/bin/drover,..,$$root/share/lua/5.1/?.lua;$$root/share/lua/5.1/?/init.lua,lib/libdrover.so,share/lua/5.1/drover)
+
+# eval "$$(make -s env)"; luajit script.lua
+env: all
+	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;$(CURDIR)/build/lua/?.lua;;"'
+	@echo 'export DROVER_LIB="$(CURDIR)/build/libdrover.so"'
+
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(TESTOBJ:.o=.d)
-
-.PHONY: all clean
+.PHONY: all deps deps-run demo test oracles tools checks lint tsan torture \
+        fuzz kill bench install env clean
+.DELETE_ON_ERROR:
+.SECONDARY:
