@@ -113,7 +113,8 @@ function _M.ask(options)
   if type(options) ~= "table" then
     error("ask: a table expected, got " .. type(options), 2)
   end
-  return new_ask(options)
+  local step = new_ask(options)     -- no tail call: errors count levels
+  return step
 end
 
 
@@ -202,7 +203,8 @@ local function check_run(router, step, opts)
     end
   end
   local timeout, emit = opts.timeout, opts.emit
-  if timeout ~= nil and (type(timeout) ~= "number" or not (timeout > 0)) then
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout
+                         or timeout <= 0) then
     error("run.timeout: seconds above 0 expected", 3)
   end
   if emit ~= nil and type(emit) ~= "function" then

@@ -13,8 +13,9 @@ local LATER = { json = true }
 local PLAIN = { "model", "max_tokens", "temperature", "top_p", "seed", "stop" }
 
 
--- A text option as function(x, run, kept) -> text | nil, err.
-local function text_maker(name, option)
+-- A text option as function(x, run, kept) -> text | nil, err. `level` is where
+-- a malformed template is reported.
+local function text_maker(name, option, level)
   if type(option) == "function" then
     return function(x, run)
       local text, why = option(x, run)
@@ -29,7 +30,8 @@ local function text_maker(name, option)
   end
   local ok, render = pcall(template.compile, option)
   if not ok then
-    error("ask." .. name .. ": " .. tostring(render):gsub("^.-: ", "", 1), 4)
+    error("ask." .. name .. ": " .. tostring(render):match("template.*$"),
+          level)
   end
   return function(x, _, kept)
     local text, why = render(x, kept)
@@ -62,7 +64,7 @@ local function messages_maker(option)
       error("ask." .. name .. ": a text expected", 4)
     end
     makers[i] = { role = message.role,
-                  text = text_maker(name, message.content) }
+                  text = text_maker(name, message.content, 5) }
   end
   return function(x, run, kept)
     local list = {}
@@ -223,8 +225,8 @@ return function(options)
   local keep = options.keep
   local ask = {
     options = options,
-    system = options.system and text_maker("system", options.system),
-    prompt = options.prompt and text_maker("prompt", options.prompt),
+    system = options.system and text_maker("system", options.system, 4),
+    prompt = options.prompt and text_maker("prompt", options.prompt, 4),
     messages = options.messages and messages_maker(options.messages),
     keep = type(keep) == "string" and { keep } or keep,
   }
