@@ -28,7 +28,7 @@ function _M.path()
   local here = own_folder()
   local places = {
     here .. "../../model/" .. FILE,           -- lua/drover/ in a checkout
-    here .. "../../../drover/" .. FILE,       -- share/lua/5.1/drover/
+    here .. "../../../drover/model/" .. FILE, -- share/lua/5.1/drover/
   }
   for _, place in ipairs(places) do
     if readable(place) then

@@ -1,6 +1,7 @@
 -- What drover.new takes: checked field by field, completed with defaults.
 --
 -- SPDX-License-Identifier: MIT
+local bundled = require "drover.bundled"
 local check = require "drover.check"
 local limits = require "drover.limits"
 local node = require "drover.node"
@@ -81,8 +82,22 @@ function _M.timeout(timeout, defaults, where)
 end
 
 
+-- Where no nodes are named, the model that comes with Drover is the one.
+local function bundled_node()
+  local path, why = bundled.path()
+  if not path then
+    return nil, "nodes: none is named and " .. why
+  end
+  return { { url = "local:" .. path } }
+end
+
+
 local function read_nodes(nodes)
-  local why = check.list(nodes, 0, "nodes")
+  local why
+  if nodes == nil then
+    nodes, why = bundled_node()
+  end
+  why = why or check.list(nodes, 0, "nodes")
   if why then
     return nil, why
   end
@@ -119,9 +134,6 @@ function _M.read(config)
   end
   if config.name and (#config.name > 63 or config.name:find("[%c\"\\]")) then
     return nil, "name: must be at most 63 printable bytes"
-  end
-  if not config.nodes then
-    return nil, "nodes: must be a list of nodes"
   end
   local out = { name = config.name, policy = config.policy or "peak_ewma" }
   out.shared = config.name ~= nil and config.shared ~= false
