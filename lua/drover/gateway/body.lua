@@ -16,7 +16,9 @@ local span = ffi.new("drover_span")
 local function named(value)
   local kind = type(value)
   if value == json.null then return "null" end
-  if kind == "number" then return value % 1 == 0 and "an integer" or "a number" end
+  if kind == "number" then
+    return value % 1 == 0 and "an integer" or "a number"
+  end
   if kind == "table" then return #value > 0 and "an array" or "an object" end
   return "a " .. kind
 end
@@ -83,7 +85,8 @@ local function check_message(message, param)
     return wrong_type(param .. ".role", "a string", message.role)
   end
   local content = message.content
-  if content ~= nil and type(content) ~= "string" and type(content) ~= "table" then
+  if content ~= nil and type(content) ~= "string"
+     and type(content) ~= "table" then
     return wrong_type(param .. ".content", "a string or an array", content)
   end
 end
@@ -106,7 +109,9 @@ end
 
 
 local function check_stream_options(value, param)
-  if type(value) ~= "table" then return wrong_type(param, "an object", value) end
+  if type(value) ~= "table" then
+    return wrong_type(param, "an object", value)
+  end
   local asked = value.include_usage
   if asked ~= nil and type(asked) ~= "boolean" then
     return wrong_type(param .. ".include_usage", "a boolean", asked)
@@ -115,7 +120,9 @@ end
 
 
 local function check_model(value, param)
-  if type(value) ~= "string" then return wrong_type(param, "a string", value) end
+  if type(value) ~= "string" then
+    return wrong_type(param, "a string", value)
+  end
   if value == "" then return missing(param) end
 end
 

@@ -3,7 +3,8 @@
 -- Here are the fields of the gateway; `router` is checked by drover.new.
 --
 --   return { listen = "127.0.0.1:8000", workers = 4,
---            router = { nodes = { … } }, keys = { { key = "…", name = "ann" } } }
+--            router = { nodes = { … } },
+--            keys = { { key = "…", name = "ann" } } }
 local _M = {}
 
 _M.KEYS_MAX = 4096

@@ -6,7 +6,8 @@
 -- last one carries it with no choices; when not, no chunk has a usage.
 local json = require "drover.json"
 
-local find, sub, gsub, format = string.find, string.sub, string.gsub, string.format
+local find, match, gsub = string.find, string.match, string.gsub
+local format = string.format
 
 local _M = {}
 local mt = { __index = _M }
@@ -16,7 +17,9 @@ local mt = { __index = _M }
 -- that are written here.
 function _M.new(p)
   local self = setmetatable({
-    usage = p.usage, model = p.model, asked_usage = nil, begun = false,
+    usage = p.usage,
+    last = nil,                       -- the usage chunk, for the end
+    begun = false,                    -- a written chunk has named the role
   }, mt)
   self.head = format('data: {"id":%s,"object":"chat.completion.chunk",'
                      .. '"created":%d,"model":%s,"choices":',
@@ -28,33 +31,38 @@ end
 
 -- JSON text as the data of one event; its line ends become lines.
 local function data(raw)
-  if find(raw, "[\r\n]") then raw = gsub(raw, "\r\n?", "\n"):gsub("\n", "\ndata: ") end
+  if find(raw, "[\r\n]") then
+    raw = gsub(gsub(raw, "\r\n?", "\n"), "\n", "\ndata: ")
+  end
   return "data: " .. raw .. "\n\n"
 end
 
 
--- A raw chunk without its top-level usage, or with a null one.
-local function without_usage(self, raw)
+-- A raw chunk that carries usage. Alone it is the last chunk, as it should
+-- be; beside choices the usage is kept for a chunk of its own.
+local function usage_event(self, raw, usage)
   local chunk = json.decode(raw)
   if type(chunk) ~= "table" then return data(raw) end
-  if type(chunk.choices) ~= "table" or #chunk.choices == 0 then return "" end
-  chunk.usage = self.usage and json.null or nil
-  for _, choice in ipairs(chunk.choices) do
+  local choices = chunk.choices
+  if type(choices) ~= "table" or #choices == 0 then
+    return self.usage and data(raw) or ""
+  end
+  for _, choice in ipairs(choices) do
     choice.delta = choice.delta or {}
     choice.finish_reason = choice.finish_reason or json.null
   end
-  return data(json.encode(chunk))
+  chunk.usage = self.usage and json.null or nil
+  local text = data(json.encode(chunk))
+  chunk.choices, chunk.usage = json.array{}, usage
+  self.last = self.usage and data(json.encode(chunk)) or nil
+  return text
 end
 
 
 local function raw_event(self, event, raw)
-  if event.usage then
-    self.asked_usage = event.usage
-    self.seen_id = self.seen_id or raw
-    return without_usage(self, raw)
-  end
+  if event.usage then return usage_event(self, raw, event.usage) end
   if not self.usage or find(raw, '"usage"', 1, true) then return data(raw) end
-  local body = raw:match("^(.*)}%s*$")
+  local body = match(raw, "^(.*)}%s*$")
   return body and data(body .. ',"usage":null}') or data(raw)
 end
 
@@ -80,7 +88,9 @@ end
 
 
 local function written_event(self, event)
-  if event.usage then self.asked_usage = event.usage end
+  if event.usage and self.usage then
+    self.last = self.head .. '[],"usage":' .. json.encode(event.usage) .. "}\n\n"
+  end
   if not (event.text or event.reasoning or event.tool_call
           or event.finish_reason) then
     return ""
@@ -103,10 +113,7 @@ end
 
 -- The end of a stream that ended well.
 function _M:finish()
-  local usage = self.usage and self.asked_usage
-  if not usage then return "data: [DONE]\n\n" end
-  return self.head .. "[]," .. '"usage":' .. json.encode(usage)
-         .. "}\n\ndata: [DONE]\n\n"
+  return (self.last or "") .. "data: [DONE]\n\n"
 end
 
 

@@ -1,0 +1,244 @@
+-- One request, checked and worked out once: its body, its model's hash, its
+-- size in tokens, the hash of its prompt's beginning, its options. Whatever
+-- node it goes to, and however often, this is not done again.
+--
+-- SPDX-License-Identifier: MIT
+local ffi = require "ffi"
+local C = require "drover.core"
+local body = require "drover.body"
+local check = require "drover.check"
+local config = require "drover.config"
+local json = require "drover.json"
+local tokens = require "drover.tokens"
+
+local _M = {}
+
+local PREFIX_BYTES = 1024       -- of the prompt; what prefix affinity hashes
+local N_MAX = 128
+
+local chat_fields = {
+  model = { "string" },
+  max_tokens = { "number", 1, 2 ^ 31 - 1, integer = true },
+  max_completion_tokens = { "number", 1, 2 ^ 31 - 1, integer = true },
+  temperature = { "number", 0, 100 },
+  top_p = { "number", 0, 1 },
+  n = { "number", 1, N_MAX, integer = true },
+  stream = { "boolean" },
+  stream_options = { "table" },
+  stop = { "string|table" },
+  tools = { "table" },
+  seed = { "number", -2 ^ 53, 2 ^ 53, integer = true },
+}
+
+local opts_fields = {
+  timeout = { "number|table" },
+  key = { "string" },
+  node = { "string" },
+  policy = { "string|function|table" },
+  headers = { "table" },
+  tags = { "table" },
+  session = { later = true },
+  priority = { later = true },
+}
+
+local no_opts = {}
+
+
+-- The first sentence about a message that is wrong, or nil.
+local function check_messages(messages)
+  if type(messages) ~= "table" then
+    return "messages: must be a list, is a " .. type(messages)
+  end
+  local why = check.list(messages, 1, "messages")
+  if why then
+    return why
+  end
+  for i = 1, #messages do
+    local m = messages[i]
+    local where = "messages[" .. i .. "]"
+    if type(m) ~= "table" then
+      return where .. ": must be a table, is a " .. type(m)
+    end
+    if type(m.role) ~= "string" or m.role == "" then
+      return where .. ".role: must be a string"
+    end
+    local kind = type(m.content)
+    if kind ~= "string" and kind ~= "table" and kind ~= "nil" then
+      return where .. ".content: must be a string or a list of parts"
+    end
+    if m.content == nil and m.tool_calls == nil and m.refusal == nil then
+      return where .. ".content: must be a string or a list of parts"
+    end
+  end
+end
+
+
+local function check_chat(request)
+  local why = check_messages(request.messages)
+  for name, row in pairs(chat_fields) do
+    local value = request[name]
+    local wrong = value ~= nil and value ~= json.null
+                  and check.value(value, row)
+    if wrong and not why then
+      why = name .. ": " .. wrong
+    end
+  end
+  return why
+end
+
+
+-- The lines of opts.headers, or nil and what is wrong.
+local function header_lines(headers)
+  local err = ffi.new("drover_err")
+  local lines = {}
+  for name, value in pairs(headers) do
+    if type(name) ~= "string" or type(value) ~= "string" then
+      return nil, "opts.headers: names and values must be strings"
+    end
+    if C.drover_header_check(name, #name, value, #value, err) ~= 0 then
+      return nil, "opts.headers: " .. ffi.string(err.text)
+    end
+    lines[#lines + 1] = name .. ": " .. value .. "\n"
+  end
+  table.sort(lines)
+  return table.concat(lines)
+end
+
+
+-- Check the options of one request. Returns { timeout, headers, … }, or nil
+-- and what is wrong.
+function _M.options(opts, timeout)
+  if opts == nil then
+    return { timeout = timeout }
+  end
+  if type(opts) ~= "table" then
+    return nil, "opts: must be a table, is a " .. type(opts)
+  end
+  local why = check.fields(opts, opts_fields, "opts")
+  if why then
+    return nil, why
+  end
+  local out = { node = opts.node, policy = opts.policy, key = opts.key,
+                tags = opts.tags, timeout = timeout }
+  if opts.timeout ~= nil then
+    out.timeout, why = config.timeout(opts.timeout, timeout, "opts.timeout")
+  end
+  if not why and opts.headers then
+    out.headers, why = header_lines(opts.headers)
+  end
+  if why then
+    return nil, why
+  end
+  return out
+end
+
+
+local function string_or_nil(x)
+  return type(x) == "string" and x or nil
+end
+
+
+local function number_or_nil(x)
+  return type(x) == "number" and x or nil
+end
+
+
+-- What a decision needs to know of a request (a table).
+local function measure(call, request)
+  local messages = request.messages
+  call.model = string_or_nil(request.model)
+  call.max_tokens = number_or_nil(request.max_completion_tokens)
+                    or number_or_nil(request.max_tokens)
+  call.prompt_tokens = messages and tokens.of_messages(messages) or 0
+  local first = messages and messages[1]
+  local text = first and (type(first.content) == "string" and first.content
+                          or json.encode(first.content)) or nil
+  call.prefix = text and text:sub(1, PREFIX_BYTES) or nil
+  local options = request.stream_options
+  call.usage_asked = type(options) == "table"
+                     and options.include_usage == true
+end
+
+
+-- The text and the table of a request, given as either.
+local function parts(request)
+  local text = json.raw_text(request)
+  if not text then
+    if type(request) ~= "table" then
+      return nil, nil, "request: must be a table, is a " .. type(request)
+    end
+    return request, nil
+  end
+  local err = ffi.new("drover_err")
+  if C.drover_json_check(text, #text, err) ~= 0 then
+    return nil, nil, "request: not JSON: " .. ffi.string(err.text)
+  end
+  local value = json.decode(text)
+  if type(value) ~= "table" or value == json.null or value[1] ~= nil then
+    return nil, nil, "request: must be a JSON object"
+  end
+  return value, text
+end
+
+
+-- Check and measure a chat request; `stream` says how it will be asked.
+-- Returns a call, or nil and a sentence that names the field.
+function _M.chat(request, stream)
+  local t, text, why = parts(request)
+  why = why or check_chat(t)
+  if not why and not stream and t.stream == true then
+    why = "stream: must not be true here, use router:stream"
+  end
+  if why then
+    return nil, why
+  end
+  local call = { stream = stream, request = t }
+  measure(call, t)
+  if text then
+    call.body = body.of_text(text, stream)
+  else
+    call.body, why = body.of_table(t, stream)
+    if not call.body then
+      return nil, why
+    end
+  end
+  return call
+end
+
+
+-- Check and measure a request of which only the decision is wanted.
+function _M.decision(request)
+  if type(request) ~= "table" then
+    return nil, "request: must be a table, is a " .. type(request)
+  end
+  if request.model ~= nil and type(request.model) ~= "string" then
+    return nil, "model: must be a string"
+  end
+  local why = request.messages ~= nil and check_messages(request.messages)
+  if why then
+    return nil, why
+  end
+  local call = { request = request }
+  measure(call, request)
+  return call
+end
+
+
+local function hash(text)
+  return text and C.drover_hash(text, #text) or 0
+end
+
+
+-- A drover_pick for this call.
+function _M.pick(call, opts)
+  local p = ffi.new("drover_pick")
+  p.model = hash(call.model)
+  p.prefix = hash(call.prefix)
+  p.key = hash((opts or no_opts).key)
+  p.prompt_tokens = call.prompt_tokens
+  p.max_tokens = call.max_tokens or 0
+  return p
+end
+
+
+return _M
