@@ -20,6 +20,7 @@ function _M.new(p)
     usage = p.usage,
     last = nil,                       -- the usage chunk, for the end
     begun = false,                    -- a written chunk has named the role
+    passing = false,                  -- chunks come with their raw text
   }, mt)
   self.head = format('data: {"id":%s,"object":"chat.completion.chunk",'
                      .. '"created":%d,"model":%s,"choices":',
@@ -40,10 +41,12 @@ end
 
 -- A raw chunk that carries usage. Alone it is the last chunk, as it should
 -- be; beside choices the usage is kept for a chunk of its own.
-local function usage_event(self, raw, usage)
+local function usage_chunk(self, raw)
   local chunk = json.decode(raw)
-  if type(chunk) ~= "table" then return data(raw) end
-  local choices = chunk.choices
+  if type(chunk) ~= "table" or type(chunk.usage) ~= "table" then
+    return data(raw)
+  end
+  local choices, usage = chunk.choices, chunk.usage
   if type(choices) ~= "table" or #choices == 0 then
     return self.usage and data(raw) or ""
   end
@@ -59,11 +62,15 @@ local function usage_event(self, raw, usage)
 end
 
 
-local function raw_event(self, event, raw)
-  if event.usage then return usage_event(self, raw, event.usage) end
-  if not self.usage or find(raw, '"usage"', 1, true) then return data(raw) end
-  local body = match(raw, "^(.*)}%s*$")
-  return body and data(body .. ',"usage":null}') or data(raw)
+local function raw_event(self, raw)
+  local at = find(raw, '"usage"', 1, true)
+  if not at then
+    local body = self.usage and match(raw, "^(.*)}%s*$")
+    return data(body and body .. ',"usage":null}' or raw)
+  elseif find(raw, '^"usage"%s*:%s*null', at) then
+    return data(raw)
+  end
+  return usage_chunk(self, raw)
 end
 
 
@@ -89,7 +96,8 @@ end
 
 local function written_event(self, event)
   if event.usage and self.usage then
-    self.last = self.head .. '[],"usage":' .. json.encode(event.usage) .. "}\n\n"
+    self.last = self.head .. '[],"usage":' .. json.encode(event.usage)
+                .. "}\n\n"
   end
   if not (event.text or event.reasoning or event.tool_call
           or event.finish_reason) then
@@ -103,11 +111,15 @@ local function written_event(self, event)
 end
 
 
--- One event of stream:events() as text; "" when it adds nothing.
+-- One event of stream:events() as text; "" when it adds nothing. Of the
+-- events that one upstream's chunk made, the first has the chunk's text.
 function _M:event(event)
   local raw = event.raw
-  if raw then return raw_event(self, event, raw) end
-  return written_event(self, event)
+  if raw then
+    self.passing = true
+    return raw_event(self, raw)
+  end
+  return self.passing and "" or written_event(self, event)
 end
 
 

@@ -1,0 +1,84 @@
+-- The stream as callers see it.
+local json = require "drover.json"
+local sse = require "drover.gateway.sse"
+
+
+local function writer(usage)
+  return sse.new{ usage = usage, id = "chatcmpl-1", model = "m", created = 5 }
+end
+
+
+local function chunk(text)
+  return json.decode((assert(text:match("^data: (.*)\n\n$"))))
+end
+
+local RAW = '{"id":"x","choices":[{"index":0,"delta":{"content":"a"}}]}'
+local LAST = '{"id":"x","choices":[],"usage":{"prompt_tokens":1}}'
+local FINISH = '{"id":"x","model":"u","choices":[{"index":0,"delta":{},'
+               .. '"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}'
+
+
+describe("gateway.sse", function()
+  it("passes an upstream's chunk byte by byte", function()
+    assert.equal("data: " .. RAW .. "\n\n", writer():event{ raw = RAW })
+  end)
+
+  it("writes a chunk of several lines as several lines", function()
+    assert.equal("data: {\ndata: }\n\n", writer():event{ raw = "{\r\n}" })
+  end)
+
+  it("says nothing twice when a chunk made several events", function()
+    local w = writer()
+    w:event{ raw = RAW }
+    assert.equal("", w:event{ text = "more of it" })
+  end)
+
+  it("strips usage that was not asked for", function()
+    local w = writer(false)
+    assert.equal("", w:event{ raw = LAST })
+    local text = w:event{ raw = FINISH }
+    assert.is_nil(text:find("usage"))
+    assert.equal("stop", chunk(text).choices[1].finish_reason)
+    assert.equal("data: [DONE]\n\n", w:finish())
+  end)
+
+  it("says usage null in each chunk and gives it in the last", function()
+    local w = writer(true)
+    assert.equal("data: " .. RAW:sub(1, -2) .. ',"usage":null}\n\n',
+                 w:event{ raw = RAW })
+    assert.equal("data: " .. LAST .. "\n\n", w:event{ raw = LAST })
+    assert.equal("data: [DONE]\n\n", w:finish())
+  end)
+
+  it("gives usage a chunk of its own when it came beside choices", function()
+    local w = writer(true)
+    local text = w:event{ raw = FINISH }
+    assert.truthy(text:find('"usage":null', 1, true))
+    local last, done = w:finish():match("^(data: .-\n\n)(.*)$")
+    assert.equal("data: [DONE]\n\n", done)
+    assert.equal(1, chunk(last).usage.prompt_tokens)
+    assert.equal("x", chunk(last).id)
+    assert.truthy(last:find('"choices":[]', 1, true))
+  end)
+
+  it("is not misled by the word in a text", function()
+    local raw = '{"choices":[{"delta":{"content":"\\"usage\\":{}"}}]}'
+    assert.equal("data: " .. raw .. "\n\n", writer(false):event{ raw = raw })
+  end)
+
+  it("writes a local model's events, the role in the first alone", function()
+    local w = writer(true)
+    local first = chunk(w:event{ text = "Hel" })
+    assert.equal("assistant", first.choices[1].delta.role)
+    assert.equal("Hel", first.choices[1].delta.content)
+    assert.equal("chatcmpl-1", first.id)
+    assert.equal("m", first.model)
+    local second = chunk(w:event{ text = "lo" })
+    assert.is_nil(second.choices[1].delta.role)
+    local finish = w:event{ finish_reason = "stop" }
+    assert.equal("stop", chunk(finish).choices[1].finish_reason)
+    assert.truthy(finish:find('"usage":null', 1, true))
+    w:event{ usage = { prompt_tokens = 3 } }
+    assert.equal(3, chunk(w:finish():match("^(data: .-\n\n)")).usage.prompt_tokens)
+  end)
+end)
