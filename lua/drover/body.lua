@@ -91,8 +91,7 @@ local function stream_edits(text, edits)
   first, last = find(text, "kstream_options\0")
   if not first then
     add = add .. "\"stream_options\":{\"include_usage\":true},"
-  elseif text:byte(first) ~= 123 or not text:find("\"", first + 1, true)
-         or text:sub(first, last):find("^{%s*}$") then
+  elseif text:byte(first) ~= 123 or text:find("^{%s*}", first) then
     replace(edits, first, last, "{\"include_usage\":true}")
   else
     local from, to = find(text, "kstream_options\0kinclude_usage\0")

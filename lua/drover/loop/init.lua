@@ -24,6 +24,7 @@
 --                the error it raised; any number of times
 --   on_tick(f)   f(now) every 250 ms in this process while the loop lives
 --
+--   closed       true once the port is gone (its finalizer has run)
 --   idle()       the last call was forgotten; optional
 --
 -- and its pump calls _M.dispatch(port) when the port has news.

@@ -14,7 +14,7 @@ local resume = coroutine.resume
 local TICK = 0.25
 local TASKS_READY_MAX = 64      -- resumed between two looks at the port
 
-local _M = { killable = false }
+local _M = { killable = false, closed = false }
 
 local dispatch                  -- of loop/init.lua, which requires this file
 local port
@@ -62,7 +62,10 @@ function _M.port()
     return nil, ffi.string(err.text)
   end
   dispatch = require("drover.loop").dispatch
-  port = ffi.gc(out[0], C.drover_port_close)
+  port = ffi.gc(out[0], function(p)
+    _M.closed = true
+    C.drover_port_close(p)
+  end)
   return port
 end
 

@@ -165,6 +165,47 @@ function _M.event(sse)
 end
 
 
+-- A whole reply as the events of a stream.
+function _M.as_events(reply)
+  local out = {}
+  for i, choice in ipairs(reply.choices) do
+    local delta = type(choice) == "table" and choice.message
+    if type(delta) == "table" then
+      local raw = json.encode {
+        id = reply.id, object = "chat.completion.chunk",
+        created = reply.created, model = reply.model,
+        choices = { { index = choice.index or i - 1, delta = delta,
+                      finish_reason = choice.finish_reason } },
+      }
+      choice_events({ index = choice.index, delta = delta,
+                      finish_reason = choice.finish_reason }, i, raw, out)
+    end
+  end
+  if type(reply.usage) == "table" then
+    out[#out + 1] = { index = 0, usage = reply.usage, only_usage = true,
+                      raw = json.encode {
+      id = reply.id, object = "chat.completion.chunk",
+      created = reply.created, model = reply.model,
+      choices = json.array {}, usage = reply.usage,
+    } }
+  end
+  return out
+end
+
+
+-- A chunk with a finish reason, for a stream that ended without one;
+-- `opening` is its first chunk.
+function _M.finish_chunk(opening, reason)
+  local first = opening and json.decode(opening)
+  first = type(first) == "table" and first or {}
+  return json.encode {
+    id = first.id, object = "chat.completion.chunk",
+    created = first.created, model = first.model,
+    choices = { { index = 0, delta = {}, finish_reason = reason } },
+  }
+end
+
+
 -- (status, headers, body) -> { kind, message, code, retryable, … }
 function _M.classify(status, headers, body)
   return classify.read(status, headers, body)

@@ -1,0 +1,251 @@
+-- Turns what an HTTP node answers into events and verdicts, for attempt.lua.
+-- The hot path (a chunk of plain text) is one scan in C and no decoding.
+--
+-- SPDX-License-Identifier: MIT
+local bit = require "bit"
+local ffi = require "ffi"
+local C = require "drover.core"
+local err = require "drover.err"
+local json = require "drover.json"
+
+local band = bit.band
+local ffi_string = ffi.string
+local lower = string.lower
+local sub = string.sub
+
+local F_TEXT, F_FINISH = C.DROVER_DELTA_TEXT, C.DROVER_DELTA_FINISH
+local SLOW = C.DROVER_DELTA_USAGE + C.DROVER_DELTA_ERROR + C.DROVER_DELTA_OTHER
+
+local MESSAGE_SIZE = #"message"
+local SAID_MAX = 400
+
+local _M = {}
+
+local delta = ffi.new("drover_delta")
+local scratch, scratch_size = ffi.new("char[4096]"), 4096
+
+
+-- { ["retry-after"] = "1" } of the lines of a response's head.
+function _M.headers(head)
+  local headers = {}
+  for name, value in (head or ""):gmatch("([^:\n]+):[ \t]*([^\n]*)") do
+    headers[lower(name)] = (value:gsub("%s+$", ""))
+  end
+  return headers
+end
+
+
+-- An upstream's words without what looks like a key.
+local function scrub(text, key)
+  if not text then
+    return nil
+  end
+  if key and #key > 3 then
+    local at, to = text:find(key, 1, true)
+    while at do
+      text = text:sub(1, at - 1) .. "[key]" .. text:sub(to + 1)
+      at, to = text:find(key, at, true)
+    end
+  end
+  return (text:gsub("%f[%w]sk%-[%w_*%-]+", "[key]"):sub(1, SAID_MAX))
+end
+
+
+-- The error that a status, or an error member in a body, stands for.
+function _M.upstream_error(attempt, body, phase)
+  local row = attempt.row
+  local c = row.provider.classify(attempt.status or 0,
+                                  _M.headers(attempt.head), body)
+  local message = scrub(c.message, row.key)
+  local code = c.code and #c.code <= 64 and c.code:match("^[%w_.:-]+$") or nil
+  return err.new(c.kind, message, {
+    node = row.id, status = attempt.status, code = code, param = c.param,
+    said = message ~= nil, phase = phase, retryable = c.retryable,
+    retry_after = c.retry_after,
+    maybe_billed = c.maybe_billed or phase == "stream",
+  })
+end
+
+
+local function text_of_delta(raw)
+  local start, size = delta.text_start, delta.text_size
+  if delta.text_plain == 1 then
+    return sub(raw, start + 1, start + size)
+  end
+  if size > scratch_size then
+    scratch_size = size
+    scratch = ffi.new("char[?]", size)
+  end
+  local wrote = C.drover_json_unescape(ffi.cast("const char *", raw) + start,
+                                       size, scratch)
+  return wrote >= 0 and ffi_string(scratch, wrote) or nil
+end
+
+
+local function mark_first(attempt, at)
+  if not attempt.first_at then
+    attempt.first_at = at
+  end
+end
+
+
+-- What the provider makes of a chunk that the scan does not cover.
+local function slow(attempt, ev, raw)
+  local name_size = tonumber(ev.name_size)
+  local name = name_size > 0 and ffi_string(ev.name, name_size) or nil
+  local list, why, is_error = attempt.row.provider.event { data = raw,
+                                                           name = name }
+  if is_error then
+    attempt:finish(_M.upstream_error(attempt, raw, "stream"))
+    return
+  elseif not list then
+    attempt:finish(attempt:fault("malformed", why, "stream"))
+    return
+  end
+  local size = #raw
+  for i = 1, #list do
+    local event = list[i]
+    if event.done then
+      attempt.done = true
+      event = nil
+    elseif event.usage then
+      attempt.usage = event.usage
+      if not attempt.call.usage_asked then
+        event.usage = nil
+        event = not event.only_usage and event or nil
+      end
+    end
+    if event then
+      if _M.has_content(event) then
+        mark_first(attempt, ev.at)
+      end
+      attempt.finished = event.finish_reason or attempt.finished
+      attempt.tools = attempt.tools or event.tool_call ~= nil
+      attempt:push(event, size)
+      size = 0
+    end
+  end
+  if size > 0 and attempt.handle then
+    C.drover_call_consumed(attempt.handle, size)
+  end
+end
+
+
+-- One event of the stream.
+function _M.sse(attempt, ev)
+  if attempt.ended then
+    return
+  end
+  local raw = ffi_string(ev.data, ev.data_size)
+  if not attempt.opening then
+    attempt.opening = raw               -- its id and model, for join()
+  end
+  if ev.name_size ~= MESSAGE_SIZE or #raw < 16 then
+    return slow(attempt, ev, raw)
+  end
+  local code = C.drover_delta_scan(raw, #raw, delta, nil)
+  local flags = delta.flags
+  if code ~= 0 or band(flags, SLOW) ~= 0 then
+    return slow(attempt, ev, raw)
+  end
+  local event = { index = 0, raw = raw }
+  if band(flags, F_TEXT) ~= 0 then
+    event.text = text_of_delta(raw)
+    mark_first(attempt, ev.at)
+  end
+  if band(flags, F_FINISH) ~= 0 then
+    local from = delta.finish_start
+    event.finish_reason = attempt.row.provider.finish(
+      sub(raw, from + 1, from + delta.finish_size))
+    attempt.finished = event.finish_reason
+  end
+  attempt:push(event, #raw)
+end
+
+
+-- True when an event carries what commits a stream.
+function _M.has_content(event)
+  return event.text ~= nil or event.tool_call ~= nil
+         or event.reasoning ~= nil or event.refusal ~= nil
+end
+
+
+-- A stream was asked for and a whole reply came: its events.
+local function push_reply(attempt, reply)
+  for _, event in ipairs(attempt.row.provider.as_events(reply)) do
+    if event.usage then
+      attempt.usage = event.usage
+      if not attempt.call.usage_asked then
+        event = nil
+      end
+    end
+    if event then
+      attempt.finished = event.finish_reason or attempt.finished
+      attempt.tools = attempt.tools or event.tool_call ~= nil
+      attempt.opening = attempt.opening or event.raw
+      attempt:push(event, 0)
+    end
+  end
+  attempt.done = true
+end
+
+
+-- What a body of a reply is: decoded into attempt.reply, or an error.
+local function body_verdict(attempt)
+  local status, body = attempt.status or 0, attempt.body or ""
+  if status >= 300 and status < 400 then
+    return attempt:fault("malformed", "a redirect, which is not followed",
+                         "decode")
+  end
+  if status ~= 200 then
+    return _M.upstream_error(attempt, body, "decode")
+  end
+  local reply, why = attempt.row.provider.decode(body)
+  if not reply then
+    local value = json.decode(body)
+    if type(value) == "table" and value.error ~= nil then
+      return _M.upstream_error(attempt, body, "decode")
+    end
+    return attempt:fault("malformed", why, "decode")
+  end
+  attempt.reply = reply
+  attempt.usage = type(reply.usage) == "table" and reply.usage or nil
+  if attempt.call.stream then
+    push_reply(attempt, reply)
+  end
+end
+
+
+-- The finish reason that a clean end without one stands for.
+local function infer_finish(attempt)
+  local reason = attempt.tools and "tool_calls" or "stop"
+  attempt.finished = reason
+  attempt:push({ index = 0, finish_reason = reason,
+                 raw = attempt.row.provider.finish_chunk(attempt.opening,
+                                                         reason) }, 0)
+end
+
+
+-- The transfer ended well: is the answer whole? Returns an error or nil.
+function _M.verdict(attempt)
+  if attempt.row.engine then
+    return nil
+  end
+  if attempt.body or not attempt.call.stream or attempt.status ~= 200 then
+    return body_verdict(attempt)
+  end
+  if attempt.finished then
+    return nil
+  end
+  if not attempt.done then
+    return attempt:fault("truncated", "the stream ended without its end mark",
+                         "stream")
+  end
+  if not attempt.first_at then
+    return attempt:fault("malformed", "the stream held no content", "stream")
+  end
+  infer_finish(attempt)
+end
+
+
+return _M

@@ -1,0 +1,124 @@
+-- Puts one request on the wire, or into the local engine. Knows how to fill
+-- the C structs; the C side copies everything before it returns.
+--
+-- SPDX-License-Identifier: MIT
+local ffi = require "ffi"
+local C = require "drover.core"
+local err_new = require("drover.err").new
+local from_c = require("drover.err").from_c
+
+local sort = table.sort
+local concat = table.concat
+
+local _M = {}
+
+local config = ffi.new("drover_call_config")
+local generate = ffi.new("drover_generate")
+local out = ffi.new("drover_call *[1]")
+local c_err = ffi.new("drover_err")
+
+
+local function header_text(headers)
+  local lines = {}
+  for name, value in pairs(headers) do
+    lines[#lines + 1] = name .. ": " .. value .. "\n"
+  end
+  sort(lines)
+  return concat(lines)
+end
+
+
+-- The header lines of a row's calls; made once, until its key changes.
+local function row_headers(row, stream, headers)
+  local cache = row.header_cache
+  if not cache or cache.key ~= row.key then
+    cache = { key = row.key }
+    row.header_cache = cache
+  end
+  local text = cache[stream]
+  if not text then
+    text = header_text(headers)
+    cache[stream] = text
+  end
+  return text
+end
+
+
+-- Send over HTTP. `limits` are the deadlines in seconds (0: none). Returns
+-- the call's handle, or nil and an error (then no event comes).
+function _M.http(port, number, row, call, limits)
+  local stream = call.stream and true or false
+  local models = row.models
+  local encoded = row.provider.encode {
+    model = call.model and models and models[call.model] or call.model,
+    stream = stream, key = row.key, body = call.body,
+  }
+  local headers = row_headers(row, stream, encoded.headers)
+  if call.headers then
+    headers = headers .. call.headers
+  end
+  local url = row.base_url .. encoded.path
+  local body = encoded.body
+  config.call, config.stream = number, stream and 1 or 0
+  config.method, config.url = "POST", url
+  config.unix_path, config.ca_file = row.unix_path, row.ca_file
+  config.headers, config.headers_size = headers, #headers
+  config.body, config.body_size = body, #body
+  config.connect, config.total = limits.connect, limits.total
+  config.first_token, config.idle = limits.first_token, limits.idle
+  local code = C.drover_call_http(out, port, config, c_err)
+  if code ~= 0 then
+    return nil, from_c(code, c_err, { node = row.id, phase = "send" })
+  end
+  return out[0]
+end
+
+
+-- Arrays for the engine's call; Lua strings and these stay alive until the
+-- call returns.
+local function fill_messages(messages)
+  local array = ffi.new("drover_message[?]", #messages)
+  for i, m in ipairs(messages) do
+    local to = array[i - 1]
+    to.role.data, to.role.size = m.role, #m.role
+    to.content.data, to.content.size = m.content, #m.content
+  end
+  generate.messages, generate.messages_count = array, #messages
+  return array
+end
+
+
+local function fill_stop(stop)
+  local array = ffi.new("drover_text[?]", math.max(1, #stop))
+  for i, text in ipairs(stop) do
+    array[i - 1].data, array[i - 1].size = text, #text
+  end
+  generate.stop, generate.stop_count = array, #stop
+  return array
+end
+
+
+-- Hand the request to the engine of a local row. As http().
+function _M.engine(port, number, row, call, limits)
+  local g, why = row.provider.encode(call)
+  if not g then
+    return nil, err_new("bad_request", why, {
+      node = row.id, phase = "send", param = why:match("^([%w_]+)"),
+    })
+  end
+  local messages, stop = fill_messages(g.messages), fill_stop(g.stop)
+  generate.call = number
+  generate.max_tokens, generate.temperature = g.max_tokens, g.temperature
+  generate.top_k, generate.top_p = g.top_k, g.top_p
+  generate.seed = g.seed or C.drover_entropy()
+  generate.first_token, generate.total = limits.first_token, limits.total
+  local code = C.drover_call_engine(out, port, row.engine, generate, c_err)
+  generate.messages, generate.stop = nil, nil
+  if code ~= 0 and messages and stop then
+    return nil, from_c(code, c_err, { node = row.id, phase = "send" })
+  end
+  return out[0]
+end
+
+
+return _M
