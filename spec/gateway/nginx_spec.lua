@@ -37,7 +37,8 @@ describe("gateway.nginx", function()
 
   it("keeps a strange path inside its quotes", function()
     local text = write{ config = '/a"}; return; {' }
-    assert.truthy(text:find('init("/a\\034\\125\\059 return\\059 \\123"', 1, true))
+    assert.truthy(text:find('init("/a\\034\\125\\059 return\\059 \\123"',
+                            1, true))
     assert.has_error(function() write{ dir = "/a\nb" } end)
   end)
 end)

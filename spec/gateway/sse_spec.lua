@@ -3,9 +3,7 @@ local json = require "drover.json"
 local sse = require "drover.gateway.sse"
 
 
-local function writer(usage)
-  return sse.new{ usage = usage, id = "chatcmpl-1", model = "m", created = 5 }
-end
+local writer = sse.new
 
 
 local function chunk(text)
@@ -64,21 +62,5 @@ describe("gateway.sse", function()
   it("is not misled by the word in a text", function()
     local raw = '{"choices":[{"delta":{"content":"\\"usage\\":{}"}}]}'
     assert.equal("data: " .. raw .. "\n\n", writer(false):event{ raw = raw })
-  end)
-
-  it("writes a local model's events, the role in the first alone", function()
-    local w = writer(true)
-    local first = chunk(w:event{ text = "Hel" })
-    assert.equal("assistant", first.choices[1].delta.role)
-    assert.equal("Hel", first.choices[1].delta.content)
-    assert.equal("chatcmpl-1", first.id)
-    assert.equal("m", first.model)
-    local second = chunk(w:event{ text = "lo" })
-    assert.is_nil(second.choices[1].delta.role)
-    local finish = w:event{ finish_reason = "stop" }
-    assert.equal("stop", chunk(finish).choices[1].finish_reason)
-    assert.truthy(finish:find('"usage":null', 1, true))
-    w:event{ usage = { prompt_tokens = 3 } }
-    assert.equal(3, chunk(w:finish():match("^(data: .-\n\n)")).usage.prompt_tokens)
   end)
 end)

@@ -120,7 +120,8 @@ end
 
 -- The pids of its children: an nginx's workers.
 function running_mt:workers()
-  local text = _M.read("/proc/" .. self.pid .. "/task/" .. self.pid .. "/children")
+  local text = _M.read(string.format("/proc/%d/task/%d/children", self.pid,
+                                     self.pid))
   local pids = {}
   for pid in text:gmatch("%d+") do pids[#pids + 1] = tonumber(pid) end
   return pids
