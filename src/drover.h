@@ -532,7 +532,11 @@ int drover_delta_scan(const char *json, size_t size, drover_delta *out,
  * source). Returns the bytes written, or DROVER_EFORMAT. */
 long drover_json_unescape(const char *from, size_t size, char *to);
 
-typedef struct drover_span { size_t start, stop; int32_t type; } drover_span;
+typedef struct drover_span {
+  size_t  start, stop;              /* byte offsets, stop is one past */
+  int32_t type;                     /* the value's first byte: { [ " t f n, and
+                                     * 0 (the digit) for any number */
+} drover_span;
 
 /* Find the bytes of one field. `path` is a run of steps, each closed by a NUL:
  * "kNAME" is a member of an object, "i7" the element 7 of an array (from 0).

@@ -1,0 +1,493 @@
+/* json: see json.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "json.h"
+
+#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+#include "err.h"
+
+
+/* Remember the first fault; returns NULL, the position that is none. The text
+ * ends there for whoever reads on, so that nobody else has to look. */
+static const unsigned char *fault(struct json *j, const unsigned char *at,
+                                  const char *what) {
+  if (!j->fault) {
+    j->at = j->end = at;
+    j->fault = what;
+  }
+  return NULL;
+}
+
+
+/* ---- bytes ----
+ *
+ * The position goes from call to call as a value and is stored in the cursor
+ * once a token: a store and a load for each step cost three times as much. */
+
+static inline const unsigned char *space(const unsigned char *p,
+                                  const unsigned char *end) {
+  while (p < end && *p <= ' ' &&
+         (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+    p++;
+  return p;
+}
+
+
+/* Pass white space; the byte there, or 0 at the end. (A zero byte in the text
+ * is never right outside a string, so both mean "nothing that fits".) */
+static inline int peek(struct json *j) {
+  if (j->at < j->end && *j->at > ' ')
+    return *j->at;                  /* mostly, and without a store */
+  j->at = space(j->at, j->end);
+  return j->at < j->end ? *j->at : 0;
+}
+
+
+static int is_plain(unsigned char c) {
+  return c >= ' ' && c < 0x80 && c != '"' && c != '\\';
+}
+
+
+/* Past printable ASCII without quote and backslash. */
+static inline const unsigned char *plain_run(const unsigned char *p,
+                                      const unsigned char *end) {
+#ifdef __SSE2__
+  const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\');
+  const __m128i low = _mm_set1_epi8(' ');   /* signed: bytes from 0x80 too */
+  for (; end - p >= 16; p += 16) {
+    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+    __m128i stop = _mm_or_si128(_mm_cmplt_epi8(x, low),
+                                _mm_or_si128(_mm_cmpeq_epi8(x, quote),
+                                             _mm_cmpeq_epi8(x, slash)));
+    int bits = _mm_movemask_epi8(stop);
+    if (bits)
+      return p + __builtin_ctz((unsigned)bits);
+  }
+#endif
+  while (p < end && is_plain(*p))
+    p++;
+  return p;
+}
+
+
+/* The bytes of the UTF-8 sequence at `p`, 2 to 4; 0 when it is none. */
+static int utf8_size(const unsigned char *p, const unsigned char *end) {
+  size_t left = (size_t)(end - p);
+  if (p[0] < 0xc2 || p[0] > 0xf4 || left < 2 || (p[1] & 0xc0) != 0x80)
+    return 0;
+  if (p[0] < 0xe0)
+    return 2;
+  if (left < 3 || (p[2] & 0xc0) != 0x80)
+    return 0;
+  if (p[0] < 0xf0) {
+    int overlong = p[0] == 0xe0 && p[1] < 0xa0;
+    int surrogate = p[0] == 0xed && p[1] >= 0xa0;
+    return overlong || surrogate ? 0 : 3;
+  }
+  if (left < 4 || (p[3] & 0xc0) != 0x80)
+    return 0;
+  int overlong = p[0] == 0xf0 && p[1] < 0x90;
+  int too_large = p[0] == 0xf4 && p[1] >= 0x90;
+  return overlong || too_large ? 0 : 4;
+}
+
+
+static int hex_digit(unsigned char c) {
+  if (c >= '0' && c <= '9')
+    return c - '0';
+  c |= 0x20;
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+
+/* The number of the escape "\uXXXX" at `p`, or -1. */
+static int hex4(const unsigned char *p, const unsigned char *end) {
+  if (end - p < 6 || p[0] != '\\' || p[1] != 'u')
+    return -1;
+  int code = 0;
+  for (int i = 2; i < 6; i++) {
+    int digit = hex_digit(p[i]);
+    if (digit < 0)
+      return -1;
+    code = code * 16 + digit;
+  }
+  return code;
+}
+
+
+/* The bytes of the escape at `p` (which is a backslash); 0 when it is none. */
+static int escape_size(const unsigned char *p, const unsigned char *end) {
+  if (end - p < 2)
+    return 0;
+  switch (p[1]) {
+  case '"': case '\\': case '/': case 'b':
+  case 'f': case 'n': case 'r': case 't':
+    return 2;
+  default:
+    return hex4(p, end) >= 0 ? 6 : 0;
+  }
+}
+
+
+/* ---- values ---- */
+
+/* The end of a string from `p`, where something not plain stands inside it,
+ * past its quote; NULL after a fault. */
+static const unsigned char *string_rest(struct json *j, const unsigned char *p,
+                                        int *plain) {
+  const unsigned char *end = j->end;
+  for (;; p = plain_run(p, end)) {
+    int size = 0;
+    if (p == end)
+      return fault(j, p, "a string has no end");
+    if (*p == '"')
+      return p + 1;
+    if (*p == '\\') {
+      *plain = 0;
+      size = escape_size(p, end);
+    } else if (*p >= 0x80) {
+      size = utf8_size(p, end);
+    }
+    if (!size)
+      return fault(j, p, *p == '\\' ? "no such escape" :
+                         *p < ' ' ? "a control character in a string" :
+                         "a string is not UTF-8");
+    p += size;
+  }
+}
+
+
+/* The end of the string at `p`, which is a quote. */
+static inline const unsigned char *string_end(struct json *j,
+                                              const unsigned char *p,
+                                              int *plain) {
+  *plain = 1;
+  p = plain_run(p + 1, j->end);
+  return p < j->end && *p == '"' ? p + 1 : string_rest(j, p, plain);
+}
+
+
+/* Past the digits at `p`, of which there must be one at least. */
+static const unsigned char *digits_end(struct json *j, const unsigned char *p) {
+  const unsigned char *start = p;
+  while (p < j->end && *p >= '0' && *p <= '9')
+    p++;
+  return p > start ? p : fault(j, p, "a number lacks a digit");
+}
+
+
+static inline const unsigned char *number_end(struct json *j, const unsigned char *p) {
+  const unsigned char *start = p += *p == '-';
+  p = digits_end(j, p);
+  if (p && *start == '0' && p > start + 1)
+    return fault(j, start, "a number starts with a zero");
+  if (p && p < j->end && *p == '.')
+    p = digits_end(j, p + 1);
+  if (p && p < j->end && (*p | 0x20) == 'e') {
+    p++;
+    p += p < j->end && (*p == '+' || *p == '-');
+    p = digits_end(j, p);
+  }
+  return p;
+}
+
+
+static const unsigned char *word_end(struct json *j, const unsigned char *p,
+                                     const char *word, size_t size) {
+  if ((size_t)(j->end - p) < size || memcmp(p, word, size) != 0)
+    return fault(j, p, "no such word");
+  return p + size;
+}
+
+
+/* ---- the cursor ---- */
+
+void json_open(struct json *j, const char *text, size_t size) {
+  memset(j, 0, sizeof *j);
+  j->start = j->at = (const unsigned char *)text;
+  j->end = j->start + size;
+}
+
+
+enum json_kind json_kind(struct json *j) {
+  int c = peek(j);
+  switch (c) {
+  case '{': case '[': case '"': case 't': case 'f': case 'n':
+    return (enum json_kind)c;
+  case '-':
+    return JSON_NUMBER;
+  default:
+    return c >= '0' && c <= '9' ? JSON_NUMBER : JSON_NONE;
+  }
+}
+
+
+void json_enter(struct json *j) {
+  if (j->at == j->end)
+    return;
+  if (j->depth == JSON_DEPTH_MAX) {
+    fault(j, j->at, "nested deeper than 128");
+    return;
+  }
+  uint64_t bit = (uint64_t)1 << (j->depth % 64);
+  uint64_t *word = &j->arrays[j->depth / 64];
+  j->array = *j->at == '[';
+  *word = j->array ? *word | bit : *word & ~bit;
+  j->depth++;
+  j->first = 1;
+  j->at++;
+}
+
+
+void json_string(struct json *j, struct json_text *out) {
+  const unsigned char *start = NULL, *p;
+  if (peek(j) == '"')
+    p = string_end(j, start = j->at, &out->plain);
+  else
+    p = fault(j, j->at, "a string is missing");
+  if (!p) {
+    *out = (struct json_text){ .at = "", .plain = 1 };
+    return;
+  }
+  out->at = (const char *)start + 1;
+  out->size = (size_t)(p - start) - 2;
+  j->at = p;
+}
+
+
+/* Past the comma before a member or element: 1; or out of the container. */
+static int next_place(struct json *j) {
+  int c = peek(j);
+  if (c == (j->array ? ']' : '}')) {
+    unsigned outer = (unsigned)--j->depth - 1;
+    j->array = j->depth && j->arrays[outer / 64] >> (outer % 64) & 1;
+    j->first = 0;
+    j->at++;
+    return 0;
+  }
+  if (!j->first && c != ',') {
+    fault(j, j->at, "a comma or a closing bracket is missing");
+    return 0;
+  }
+  j->at += !j->first;
+  j->first = 0;
+  return 1;
+}
+
+
+int json_next(struct json *j, struct json_text *key) {
+  if (!next_place(j))
+    return 0;
+  if (j->array)
+    return 1;
+  json_string(j, key);
+  if (peek(j) != ':') {
+    fault(j, j->at, "a colon is missing");
+    return 0;
+  }
+  j->at++;
+  return 1;
+}
+
+
+/* Read the scalar of that kind at the cursor, or step into a container. */
+static inline void read_value(struct json *j, enum json_kind kind) {
+  const unsigned char *p = j->at;
+  int plain;
+  if (kind == JSON_OBJECT || kind == JSON_ARRAY)
+    return json_enter(j);
+  if (kind == JSON_STRING)
+    p = string_end(j, p, &plain);
+  else if (kind == JSON_NUMBER)
+    p = number_end(j, p);
+  else if (kind == JSON_NULL)
+    p = word_end(j, p, "null", 4);
+  else if (kind == JSON_TRUE)
+    p = word_end(j, p, "true", 4);
+  else if (kind == JSON_FALSE)
+    p = word_end(j, p, "false", 5);
+  else if (kind == JSON_NONE)
+    p = fault(j, p, "a value is missing");
+  if (p)
+    j->at = p;
+}
+
+
+void json_leave(struct json *j, int depth) {
+  struct json_text key;
+  while (j->depth > depth && !j->fault)
+    if (json_next(j, &key))
+      read_value(j, json_kind(j));
+}
+
+
+void json_skip(struct json *j, drover_span *span) {
+  int depth = j->depth;
+  enum json_kind kind = json_kind(j);
+  const unsigned char *start = j->at;
+  read_value(j, kind);
+  if (j->depth > depth)
+    json_leave(j, depth);
+  if (span)
+    *span = (drover_span){ (size_t)(start - j->start),
+                           (size_t)(j->at - j->start), (int32_t)kind };
+}
+
+
+int json_close(struct json *j, drover_err *err) {
+  if (!j->fault && (peek(j) || j->at != j->end))
+    fault(j, j->at, "something follows the value");
+  if (!j->fault)
+    return DROVER_OK;
+  return drover_fail(err, DROVER_EFORMAT, "not JSON: %s, at byte %zu",
+                     j->fault, (size_t)(j->at - j->start));
+}
+
+
+/* ---- strings unescaped ---- */
+
+static int put_utf8(uint32_t code, char out[4]) {
+  if (code < 0x80) {
+    out[0] = (char)code;
+    return 1;
+  }
+  int size = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+  for (int i = size - 1; i > 0; i--, code >>= 6)
+    out[i] = (char)(0x80 | (code & 0x3f));
+  out[0] = (char)((0xf00 >> size & 0xff) | code);
+  return size;
+}
+
+
+/* Unescape what stands at `*at`, one escape or one byte or sequence, into
+ * `out`. Returns the bytes written and moves `*at`; 0 when it is not right
+ * inside a string. */
+static int read_char(const unsigned char **at, const unsigned char *end,
+                     char out[4]) {
+  static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+  const unsigned char *p = *at;
+  int size = p[0] < 0x80 ? p[0] >= ' ' && p[0] != '"' : utf8_size(p, end);
+  if (p[0] != '\\') {
+    memcpy(out, p, (size_t)size);
+    *at += size;
+    return size;
+  }
+  size = escape_size(p, end);
+  *at += size;
+  if (size == 2) {
+    out[0] = to[strchr(from, p[1]) - from];
+    return 1;
+  }
+  if (size == 0)
+    return 0;
+  uint32_t code = (uint32_t)hex4(p, end);
+  int low = hex4(*at, end);
+  if (code >= 0xd800 && code < 0xdc00 && low >= 0xdc00 && low < 0xe000) {
+    code = 0x10000 + ((code - 0xd800) << 10) + ((uint32_t)low - 0xdc00);
+    *at += 6;
+  } else if (code >= 0xd800 && code < 0xe000) {
+    code = 0xfffd;                  /* a lone surrogate */
+  }
+  return put_utf8(code, out);
+}
+
+
+long json_unescape(const char *from, size_t size, char *to) {
+  const unsigned char *p = (const unsigned char *)from, *end = p + size;
+  char *out = to;
+  while (p < end) {
+    const unsigned char *run = plain_run(p, end);
+    memmove(out, p, (size_t)(run - p));
+    out += run - p;
+    p = run;
+    if (p == end)
+      break;
+    char one[4];
+    int wrote = read_char(&p, end, one);
+    if (!wrote)
+      return DROVER_EFORMAT;
+    memcpy(out, one, (size_t)wrote);
+    out += wrote;
+  }
+  return out - to;
+}
+
+
+int json_is(const struct json_text *text, const char *bytes, size_t size) {
+  if (text->plain)
+    return text->size == size && memcmp(text->at, bytes, size) == 0;
+  const unsigned char *p = (const unsigned char *)text->at;
+  const unsigned char *end = p + text->size;
+  size_t done = 0;
+  while (p < end) {
+    char one[4];
+    int wrote = read_char(&p, end, one);
+    if (!wrote || (size_t)wrote > size - done ||
+        memcmp(bytes + done, one, (size_t)wrote) != 0)
+      return 0;
+    done += (size_t)wrote;
+  }
+  return done == size;
+}
+
+
+/* ---- a field by its path ---- */
+
+/* Go to the value that one step names in the container at the cursor: 1. When
+ * there is none, the cursor is past the whole value: 0. */
+static int step_to(struct json *j, const char *step, size_t size) {
+  struct json_text key;
+  enum json_kind kind = json_kind(j);
+  if (step[0] == 'k' && kind == JSON_OBJECT) {
+    json_enter(j);
+    while (json_next(j, &key)) {
+      if (json_is(&key, step + 1, size - 1))
+        return 1;
+      json_skip(j, NULL);
+    }
+  } else if (step[0] == 'i' && kind == JSON_ARRAY) {
+    size_t index = 0;
+    for (size_t i = 1; i < size; i++)
+      index = index * 10 + (size_t)(step[i] - '0');
+    json_enter(j);
+    while (json_next(j, &key)) {
+      if (index-- == 0)
+        return 1;
+      json_skip(j, NULL);
+    }
+  } else {
+    json_skip(j, NULL);
+  }
+  return 0;
+}
+
+
+static int step_is_right(const char *step, size_t size) {
+  if (size == 0 || (step[0] != 'k' && step[0] != 'i'))
+    return 0;
+  return step[0] == 'k' || (size > 1 && size < 19 &&
+                            strspn(step + 1, "0123456789") == size - 1);
+}
+
+
+int json_find(struct json *j, const char *path, size_t path_size,
+              drover_span *out, drover_err *err) {
+  int found = 1;
+  for (size_t i = 0; i < path_size && found; ) {
+    size_t size = strnlen(path + i, path_size - i);
+    if (i + size == path_size || !step_is_right(path + i, size))
+      return drover_fail(err, DROVER_EINVAL, "a path's step is no kNAME or iN");
+    found = step_to(j, path + i, size);
+    i += size + 1;
+  }
+  if (found)
+    json_skip(j, out);
+  json_leave(j, 0);
+  int rc = json_close(j, err);
+  return rc ? rc : found ? DROVER_OK
+             : drover_fail(err, DROVER_ENOTFOUND, "no such field");
+}
