@@ -31,7 +31,8 @@ local _M = {}
 local mt = {}
 mt.__index = mt
 
-local outcome = ffi.new("drover_outcome")
+-- One for each settle: a finalizer may settle another attempt in between.
+local outcome_t = ffi.typeof("drover_outcome")
 
 
 -- ---- events, called by the pump ----
@@ -85,7 +86,9 @@ local function on_text(self, ev)
   local text = ffi_string(ev.data, size)
   if not self.first_at then
     self.first_at = ev.at
-    self:push(engine.role(self.envelope), 0)
+    local opening = engine.role(self.envelope)
+    self.opening = opening.raw
+    self:push(opening, 0)
   end
   self:push(engine.event(self.envelope, text), size)
 end
@@ -174,7 +177,7 @@ end
 
 -- ---- settling ----
 
-local function fill_outcome(self, kind)
+local function fill_outcome(self, outcome, kind)
   local usage = self.usage and self.row.provider.usage(self.usage)
   local first, ended = self.first_at, self.ended_at or C.drover_clock()
   outcome.code = kind == "ok" and 0 or err.code(kind)
@@ -211,7 +214,8 @@ function mt:settle(kind)
   if handle and not loops.get().closed then
     C.drover_call_close(handle)
   end
-  local ended = fill_outcome(self, kind)
+  local outcome = outcome_t()
+  local ended = fill_outcome(self, outcome, kind)
   local record = self.record
   record.kind, record.seconds = kind, ended - self.sent_at
   record.maybe_billed = kind == "ok" or self.err ~= nil

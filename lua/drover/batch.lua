@@ -1,0 +1,133 @@
+-- Many requests at once: so many in flight, started so many a second, their
+-- results in the order of the requests.
+--
+-- SPDX-License-Identifier: MIT
+local check = require "drover.check"
+local err = require "drover.err"
+local loops = require "drover.loop"
+
+local _M = {}
+
+local MAX_CONCURRENT = 10
+
+local fields = {
+  max_concurrent = { "number", 1, 100000, integer = true },
+  rps = { "number", 0.001, 1e6 },
+  stream = { "boolean" },
+  on_done = { "function" },
+}
+
+
+-- Wait for this request's turn: starts are spread evenly, from now on.
+local function pace(run)
+  if not run.step then
+    return
+  end
+  local loop = loops.get()
+  local now = loop.now()
+  local at = math.max(run.next_start or now, now)
+  run.next_start = at + run.step
+  if at > now then
+    loop.sleep(at - now)
+  end
+end
+
+
+local function one(run, request)
+  local flight, e = run.router:begin(request, run.opts, run.stream)
+  if not flight then
+    return e
+  end
+  local reply
+  if run.stream then
+    local stream
+    stream, e = flight:stream()
+    if stream then
+      reply, e = stream:join()
+    end
+  else
+    reply, e = flight:reply()
+  end
+  return reply or e
+end
+
+
+-- A worker: takes the next request until none is left.
+local function work(run)
+  while run.next <= run.count do
+    local i = run.next
+    run.next = i + 1
+    pace(run)
+    local result = one(run, run.requests[i])
+    run.results[i] = result
+    if err.is(result) then
+      run.failed = run.failed + 1
+    end
+    if run.on_done then
+      local ok, raised = pcall(run.on_done, i, result)
+      if not ok and run.raised == nil then
+        run.raised = raised
+      end
+    end
+  end
+end
+
+
+-- Check the arguments. Returns nil or what is wrong.
+function _M.check(requests, opts)
+  if type(requests) ~= "table" then
+    return "requests: must be a list, is a " .. type(requests)
+  end
+  local why = check.list(requests, 0, "requests")
+  if not why and opts ~= nil then
+    if type(opts) ~= "table" then
+      return "opts: must be a table, is a " .. type(opts)
+    end
+    local own = {}
+    for name in pairs(fields) do
+      own[name] = opts[name]
+    end
+    why = check.fields(own, fields, "opts")
+  end
+  return why
+end
+
+
+-- The options of each request: what is not the batch's own.
+local function request_opts(opts)
+  local rest
+  for name, value in pairs(opts) do
+    if not fields[name] then
+      rest = rest or {}
+      rest[name] = value
+    end
+  end
+  return rest
+end
+
+
+-- Run them all. Returns results, the count of errors among them, and the
+-- first thing that on_done raised, if it did.
+function _M.run(router, requests, opts)
+  opts = opts or {}
+  local run = {
+    router = router, requests = requests, count = #requests, next = 1,
+    results = {}, failed = 0, stream = opts.stream, on_done = opts.on_done,
+    step = opts.rps and 1 / opts.rps, opts = request_opts(opts),
+  }
+  local loop = loops.get()
+  local tasks = {}
+  for i = 1, math.min(opts.max_concurrent or MAX_CONCURRENT, run.count) do
+    tasks[i] = loop.spawn(work, run)
+  end
+  for i = 1, #tasks do
+    local ok, raised = loop.join(tasks[i])
+    if not ok then
+      error(raised, 0)
+    end
+  end
+  return run.results, run.failed, run.raised
+end
+
+
+return _M

@@ -1,0 +1,238 @@
+-- The life of one request: pick, send, wait for the first content or the
+-- whole reply, and where that fails before anything was seen, try again
+-- elsewhere. Ends once: with the attempt that stands, or with an error.
+--
+-- SPDX-License-Identifier: MIT
+local C = require "drover.core"
+local attempts = require "drover.attempt"
+local collect = require "drover.collect"
+local err = require "drover.err"
+local has_content = require("drover.reader").has_content
+local loops = require "drover.loop"
+local pick = require "drover.pick"
+local requests = require "drover.request"
+local retries = require "drover.retry"
+local streams = require "drover.stream"
+
+local NAN = 0 / 0
+
+local _M = {}
+
+local mt = {}
+mt.__index = mt
+
+
+-- A request that is about to travel; run() sends it.
+function _M.new(router, call, opts)
+  local now = C.drover_clock()
+  call.headers = opts.headers
+  return setmetatable({
+    router = router, call = call, opts = opts, ledger = {},
+    pick = requests.pick(call, opts), begun = now,
+    deadline = now + opts.timeout.total,
+    ended = false, cancelled = false, ambiguous = false,
+  }, mt)
+end
+
+
+-- Deadlines of the next attempt, in seconds from now; 0 for none.
+function mt:limits(now)
+  local timeout, stream = self.opts.timeout, self.call.stream
+  local limits = self.limit_table or {}
+  self.limit_table = limits
+  limits.connect = timeout.connect
+  limits.first_token = stream and timeout.first_token or 0
+  limits.idle = stream and timeout.idle or 0
+  limits.total = self.deadline - now
+  return limits
+end
+
+
+-- Count the request's end; once.
+local function count(self, row, code, first)
+  if self.ended then
+    return
+  end
+  self.ended = true
+  local router = self.router
+  if not router.closed then
+    C.drover_request_done(router.handle, row, code, self.overhead or NAN,
+                          first or NAN)
+  end
+end
+
+
+-- The request ends with this error, which gets the whole ledger.
+function mt:fail(e)
+  e.attempts = self.ledger
+  for _, record in ipairs(self.ledger) do
+    e.maybe_billed = e.maybe_billed or record.maybe_billed
+  end
+  count(self, self.pick.node, err.code(e.kind), nil)
+  return nil, e
+end
+
+
+-- The request ended well. Returns what reply.drover says.
+function mt:done(attempt)
+  local now = attempt.ended_at or C.drover_clock()
+  local first = attempt.first_at and attempt.first_at - self.begun or nil
+  count(self, self.pick.node, 0, first)
+  return {
+    node = attempt.row.id, attempts = self.ledger, cost = attempt.dollars,
+    seconds = now - self.begun,
+    first_token_seconds = self.call.stream and first or nil,
+  }
+end
+
+
+-- Wait until the attempt stands: at its first content when it streams, whole
+-- when not. Returns nothing, or its error.
+local function reach(self, attempt)
+  if not self.call.stream then
+    attempt:wait()
+    return attempt.err
+  end
+  local held, n = {}, 0
+  self.held = held
+  repeat
+    local event = attempt:next()
+    if not event then
+      return attempt.err
+    end
+    n = n + 1
+    held[n] = event
+  until has_content(event)
+  attempt:commit()
+end
+
+
+-- Another node at once, or the same one after a wait. Returns its row, or
+-- nil when the last error stands.
+local function next_row(self, e)
+  local router = self.router
+  local verdict, wait, instead = retries.decide(router.retry, e, #self.ledger,
+                                                self)
+  if verdict == "stop" or self.cancelled then
+    return nil, instead
+  end
+  local p = self.pick
+  p.again = 0
+  if not wait then
+    local row = pick.node(router, p, self.call, self.opts)
+    if row or verdict == "other_node" then
+      return row
+    end
+    wait = retries.pause(router.retry, e, #self.ledger, router.random())
+  end
+  if not wait or C.drover_clock() + wait >= self.deadline then
+    return nil
+  end
+  loops.get().sleep(wait)
+  if self.cancelled or router.closed then
+    return nil
+  end
+  p.again = verdict == "retry" and 1 or 0
+  return (pick.node(router, p, self.call, self.opts))
+end
+
+
+local function send(self, row)
+  local now = C.drover_clock()
+  self.overhead = self.overhead or now - self.begun
+  local attempt, e, record = attempts.open(self.router, row, self.pick,
+                                           self.call, self:limits(now))
+  self.ledger[#self.ledger + 1] = attempt and attempt.record or record
+  if not attempt then
+    return nil, e
+  end
+  self.attempt = attempt
+  e = reach(self, attempt)
+  if e then
+    attempt:settle(e.kind)
+    return nil, e
+  end
+  return attempt
+end
+
+
+-- Send until one attempt stands. Returns it, or nil and the error.
+function mt:run()
+  local row, e = pick.node(self.router, self.pick, self.call, self.opts)
+  if not row then
+    return self:fail(e)
+  end
+  while row do
+    local attempt
+    attempt, e = send(self, row)
+    if attempt then
+      return attempt
+    end
+    local instead
+    row, instead = next_row(self, e)
+    e = instead or e
+  end
+  if self.cancelled and e.kind ~= "cancelled" then
+    e = err.new("cancelled", nil, { node = e.node })
+  end
+  return self:fail(e)
+end
+
+
+-- End it from outside, whoever waits for it: at once and any number of times.
+function mt:cancel()
+  if self.ended then
+    return
+  end
+  self.cancelled = true
+  local attempt = self.attempt
+  if attempt then
+    attempt:cancel("cancelled")
+  end
+end
+
+
+-- Whoever held it is gone: count it as cancelled.
+function mt:abandoned()
+  count(self, self.pick.node, err.code("cancelled"), nil)
+end
+
+
+-- The whole reply of a request that was not streamed, or nil and the error.
+function mt:reply()
+  local attempt, e = self:run()
+  if not attempt then
+    return nil, e
+  end
+  local reply = attempt.reply
+  if not reply then                     -- a local model: only events came
+    local parts = collect.new()
+    local opening
+    for event in attempt.next, attempt do
+      opening = opening or event.raw
+      parts:add(event)
+    end
+    reply = parts:reply(opening, attempt.usage)
+  end
+  self.body = attempt.body
+  attempt:settle("ok")
+  reply.drover = self:done(attempt)
+  return reply
+end
+
+
+-- The stream of a request that is streamed, or nil and the error.
+function mt:stream()
+  local guard = loops.get().killable and streams.guard(self)
+  local attempt, e = self:run()
+  if guard then
+    streams.release(guard)
+  end
+  if not attempt then
+    return nil, e
+  end
+  return streams.new(self, attempt)
+end
+
+
+return _M

@@ -1,0 +1,131 @@
+-- One decision: which node takes a request, and its ticket. A built-in
+-- policy runs in C; one of Lua's runs here under pcall, and where it raises
+-- or answers nonsense that is counted and the built-in default decides.
+--
+-- SPDX-License-Identifier: MIT
+local ffi = require "ffi"
+local C = require "drover.core"
+local err = require "drover.err"
+local policies = require "drover.policy"
+local view = require "drover.policy.view"
+
+local _M = {}
+
+local c_err = ffi.new("drover_err")
+
+
+local function refused(code)
+  local kind = err.kind(code)
+  return nil, err.from_c(code, c_err, {
+    phase = code == C.DROVER_EOVERLOADED and "limit" or "pick",
+    code = kind == "not_found" and "model_not_found" or nil,
+  })
+end
+
+
+-- What a Lua policy answers: a row, or 0 for none; nil when it is not to be
+-- trusted.
+local function ask(router, f, p)
+  local ok, answer = pcall(f, router.view, router.policy_request)
+  if ok and answer == nil then
+    return 0
+  end
+  if not ok or type(answer) ~= "number" or answer % 1 ~= 0 or answer < 1
+     or answer > router.view.count
+     or C.drover_pick_may(router.handle, p, answer) ~= 1 then
+    C.drover_count(router.handle, C.DROVER_POLICY_ERROR)
+    return nil
+  end
+  return answer
+end
+
+
+local function choose_lua(router, p, policy, call, opts)
+  local handle = router.handle
+  C.drover_pick_begin(handle, p, C.drover_clock(), router.random())
+  router.view.count = C.drover_node_count(handle)
+  view.set(router.policy_request, router.policy_state, p, call, opts)
+  for _ = 1, router.view.count do
+    local row = ask(router, policy.f, p)
+    if row == 0 then
+      return C.drover_pick_why(handle, p, c_err)
+    end
+    if not row then
+      return C.drover_pick_node(handle, p, p.now, p.rnd, c_err)
+    end
+    local code = C.drover_pick_claim(handle, p, row, c_err)
+    if code ~= C.DROVER_EAGAIN then
+      return code
+    end
+  end
+  return C.drover_pick_why(handle, p, c_err)
+end
+
+
+local function choose(router, p, policy, call, opts)
+  if policy.f then
+    return choose_lua(router, p, policy, call, opts)
+  end
+  local handle, now, rnd = router.handle, C.drover_clock(), router.random()
+  if policy == router.chosen then
+    return C.drover_pick_node(handle, p, now, rnd, c_err)
+  end
+  C.drover_router_policy(handle, policy.number)
+  local code = C.drover_pick_node(handle, p, now, rnd, c_err)
+  C.drover_router_policy(handle, router.chosen.number or router.default)
+  return code
+end
+
+
+-- The policy that opts.policy asks for, tried once and kept.
+local function policy_of(router, opts)
+  local spec = opts.policy
+  if spec == nil then
+    return router.chosen
+  end
+  local policy = router.policies[spec]
+  if not policy then
+    local why
+    policy, why = policies.new(spec)
+    if not policy then
+      return nil, err.new("bad_request", "opts.policy: " .. why,
+                          { phase = "config", param = "opts.policy" })
+    end
+    router.policies[spec] = policy
+  end
+  return policy
+end
+
+
+-- Decide and claim. Returns what this process knows of the chosen row, or
+-- nil and an error. `p` holds the ticket.
+function _M.node(router, p, call, opts)
+  local policy, e = policy_of(router, opts)
+  if not policy then
+    return nil, e
+  end
+  if opts.node then
+    local row = C.drover_node_find(router.handle, opts.node)
+    if row < 1 then
+      return nil, err.new("not_found", "no node has the id " .. opts.node,
+                          { phase = "pick", param = "opts.node" })
+    end
+    p.only = row
+  end
+  local code = choose(router, p, policy, call, opts)
+  if code < 0 then
+    return refused(code)
+  end
+  local row, why = router.fleet:row(router.handle, p.node, p.version)
+  if not row then
+    local outcome = ffi.new("drover_outcome")
+    outcome.code = C.DROVER_ECANCELLED
+    outcome.first_token_ms, outcome.token_ms = 0 / 0, 0 / 0
+    C.drover_ticket_done(router.handle, p, outcome, C.drover_clock())
+    return nil, err.new("internal", why, { phase = "pick" })
+  end
+  return row
+end
+
+
+return _M
