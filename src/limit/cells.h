@@ -1,0 +1,70 @@
+/* cells: exact limits on what is in flight, over all members of a zone,
+ * without a lock and without a counter that a dead process could leave wrong.
+ * It knows rows and members by number only; row 0 stands for the whole.
+ *
+ * One 64-bit cell for each member and row: requests in the low half, their
+ * tokens in the high half. A member's cells lie together, and only their owner
+ * writes them (or its reaper, when it is dead): +1 is a plain store. What is
+ * in flight on a row is the sum over the members.
+ *
+ * Why a limit is never passed. A claim is: store the own cells + 1, one
+ * sequentially consistent fence, sum over the members, give up when the sum is
+ * above the limit. Suppose L + 1 admitted claims were held at one time, and
+ * take the one whose fence comes last in the one order of all fences. Each of
+ * the others stored its cell before its own fence, so before this one, and
+ * this claim's loads stand behind it: they read that store or a later one of
+ * the same owner. A cell never falls below the claims that its owner still
+ * holds, and all are still held, so the sum was L + 1 at least, and this claim
+ * would have given up. The word `top` is raised, before a new member's first
+ * claim, by the same rule, so no member is left out of a sum. A claim that
+ * gives up may be counted by others for a moment: then they are refused too
+ * early, never admitted too late; hence the second look below.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DROVER_LIMIT_CELLS_H
+#define DROVER_LIMIT_CELLS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct limit_cells {                /* a view: the cells lie in the zone */
+  uint64_t       *at;
+  size_t          stride;           /* cells from one member to the next */
+  const uint32_t *top;              /* members in use lie below */
+};
+
+struct limit_ask {
+  uint32_t member;
+  uint32_t row;                     /* 1 or more */
+  uint32_t tokens;
+  uint32_t all_max, row_max;        /* requests */
+};
+
+enum limit_verdict { LIMIT_TAKEN, LIMIT_ROW_FULL, LIMIT_ALL_FULL };
+
+
+/* Cells from one member to the next when there are `rows` (row 0 included):
+ * whole cache lines, so that no two members share one. */
+size_t limit_cells_stride(uint32_t rows);
+
+
+/* Take one request on the row and on the whole, both or none. *sum is the
+ * row's new sum when taken. The member's owner only. */
+enum limit_verdict limit_cells_take(const struct limit_cells *c,
+                                    const struct limit_ask *ask,
+                                    uint64_t *sum);
+
+
+/* Give it back. The member's owner only. */
+void limit_cells_give(const struct limit_cells *c, uint32_t member,
+                      uint32_t row, uint32_t tokens);
+
+
+/* What is in flight on a row, tokens << 32 | requests. Any thread. */
+uint64_t limit_cells_sum(const struct limit_cells *c, uint32_t row);
+
+
+/* All cells of a dead member become 0. Its reaper only. */
+void limit_cells_reclaim(const struct limit_cells *c, uint32_t member);
+
+#endif
