@@ -1,0 +1,181 @@
+/* average: see average.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "average.h"
+
+#include <math.h>
+
+#define SCORE_LATENCY_MS 50.0f      /* health_score: start, failure, weights */
+#define SCORE_FAILED_MS 1000.0f
+#define SCORE_SEEN 30.0
+
+
+/* exp(-dt / tau). A busy node is fed every few milliseconds: there three
+ * terms of the series are exact to 1e-6 and spare the call. */
+static float decay(double dt) {
+  float x = (float)(dt * (1 / AVERAGE_TAU));
+  if (!(x > 0))
+    return 1;
+  if (x < 0.02f)
+    return 1 - x + x * x * 0.5f;
+  return expf(-x);
+}
+
+
+static void feed_first(drover_node *row, struct node_row *own, float ms,
+                       double now) {
+  float old = atom_get_f32(&row->first_token_ms);
+  if (ms < old) {                   /* false when the old one is unknown */
+    float w = decay(now - atom_get_f64(&own->first_at));
+    ms += (old - ms) * w;
+  }
+  atom_set_f64(&own->first_at, now);
+  atom_set_f32(&row->first_token_ms, ms);
+}
+
+
+static void feed_token(drover_node *row, struct node_row *own, float ms,
+                       float w) {
+  float n = atom_get_f32(&own->token_n) * w + 1;
+  float sum = atom_get_f32(&own->token_sum) * w + ms;
+  atom_set_f32(&own->token_n, n);
+  atom_set_f32(&own->token_sum, sum);
+  atom_set_f32(&row->token_ms, sum / n);
+}
+
+
+static void feed_errors(drover_node *row, struct node_row *own, int failed,
+                        float w) {
+  float tries = atom_get_f32(&own->tries) * w + 1;
+  float errors = atom_get_f32(&own->errors) * w + (failed ? 1.0f : 0.0f);
+  atom_set_f32(&own->tries, tries);
+  if (errors < 1e-6f) {
+    errors = 0;
+    atom_set_f32(&row->error_rate, 0);
+  } else {
+    atom_set_f32(&row->error_rate, errors / tries);
+  }
+  atom_set_f32(&own->errors, errors);
+}
+
+
+static void feed_score(struct node_row *own, int failed, float ms) {
+  float load = atom_get_f32(&own->score_load) + (failed ? 10.0f : -5.0f);
+  atom_set_f32(&own->score_load, fminf(fmaxf(load, 0), 100));
+  float sample = failed ? SCORE_FAILED_MS : ms;
+  if (!(sample >= 0))
+    return;
+  float old = atom_get_f32(&own->score_latency_ms);
+  atom_set_f32(&own->score_latency_ms, 0.7f * old + 0.3f * sample);
+}
+
+
+void node_average_feed(drover_node *row, struct node_row *own,
+                       const struct node_sample *s, double now) {
+  float w = decay(now - atom_get_f64(&own->outcome_at));
+  atom_set_f64(&own->outcome_at, now);
+  feed_errors(row, own, s->failed, w);
+  if (s->token_ms >= 0) {
+    feed_token(row, own, s->token_ms, w);
+  } else {                          /* keeps pace with outcome_at */
+    atom_set_f32(&own->token_n, atom_get_f32(&own->token_n) * w);
+    atom_set_f32(&own->token_sum, atom_get_f32(&own->token_sum) * w);
+  }
+  if (s->first_token_ms >= 0)
+    feed_first(row, own, s->first_token_ms, now);
+  if (s->replied)
+    atom_set_f64(&own->seen_at, now);
+  if (s->failed || s->replied)
+    feed_score(own, s->failed, s->first_token_ms);
+}
+
+
+static void set_known(float *field, float value) {
+  if (value >= 0)
+    atom_set_f32(field, value);
+}
+
+
+void node_average_report(drover_node *row, struct node_row *own,
+                         const drover_report *report, double now) {
+  set_known(&row->memory_gb, report->memory_gb);
+  set_known(&row->waiting, report->waiting);
+  set_known(&row->kv_used, report->kv_used);
+  set_known(&row->load, report->load);
+  set_known(&own->score_load, report->load < 100 ? report->load
+                              : report->load >= 100 ? 100 : NAN);
+  atom_set_f64(&own->seen_at, now);
+}
+
+
+void node_average_reset(drover_node *row, struct node_row *own,
+                        float first_token_ms, double now) {
+  atom_set_f32(&row->first_token_ms, first_token_ms);
+  atom_set_f32(&row->token_ms, NAN);
+  atom_set_f32(&row->error_rate, NAN);
+  atom_set_f32(&row->waiting, NAN);
+  atom_set_f32(&row->kv_used, NAN);
+  atom_set_f32(&row->load, NAN);
+  atom_set_f64(&own->outcome_at, now);
+  atom_set_f64(&own->first_at, now);
+  atom_set_f32(&own->tries, 0);
+  atom_set_f32(&own->errors, 0);
+  atom_set_f32(&own->token_n, 0);
+  atom_set_f32(&own->token_sum, 0);
+  atom_set_f32(&own->score_latency_ms, SCORE_LATENCY_MS);
+  atom_set_f32(&own->score_load, 0);
+  atom_set_f64(&own->seen_at, NAN);
+  atom_set_f64(&own->added_at, now);
+  __atomic_store_n(&own->last_code, 0, __ATOMIC_RELAXED);
+}
+
+
+static int in_use(const struct node_table *t, uint32_t row) {
+  return atom_get_u32(&t->rows[row].state) != DROVER_REMOVED;
+}
+
+
+float node_average_mean(const struct node_table *t) {
+  uint32_t count = atom_get_u32(t->count), known = 0;
+  float sum = 0;
+  for (uint32_t i = 1; i <= count; i++) {
+    float ms = atom_get_f32(&t->rows[i].first_token_ms);
+    if (!in_use(t, i) || isnan(ms))
+      continue;
+    sum += ms;
+    known++;
+  }
+  return known ? sum / (float)known : NAN;
+}
+
+
+void node_average_age(const struct node_table *t, double dt, double now) {
+  uint32_t count = atom_get_u32(t->count);
+  float mean = node_average_mean(t);
+  float w = decay(dt);
+  for (uint32_t i = 1; i <= count; i++) {
+    drover_node *row = &t->rows[i];
+    float ms = atom_get_f32(&row->first_token_ms);
+    double idle = now - atom_get_f64(&t->own[i].first_at);
+    if (ms > mean && idle > AVERAGE_TAU && in_use(t, i))
+      atom_set_f32(&row->first_token_ms, mean + (ms - mean) * w);
+  }
+}
+
+
+float node_average_score(const drover_node *row, const struct node_row *own) {
+  float memory = atom_get_f32(&row->memory_gb) * (1.0f / 40);
+  if (!(memory > 0))                /* unknown too */
+    memory = 0;
+  float fast = 1 - atom_get_f32(&own->score_latency_ms) * (1.0f / 200);
+  return 0.3f * (memory < 1 ? memory : 1) +
+         0.4f * (1 - atom_get_f32(&own->score_load) * (1.0f / 100)) +
+         0.3f * (fast > 0 ? fast : 0);
+}
+
+
+int node_average_fresh(const struct node_row *own, double now) {
+  double seen = atom_get_f64(&own->seen_at);
+  double added = atom_get_f64(&own->added_at);
+  return now - (seen > added ? seen : added) <= SCORE_SEEN;
+}

@@ -1,0 +1,57 @@
+/* average: a node's figures, fed by each settled ticket and each report.
+ * Updates may be lost when two processes write at once: they are averages.
+ *
+ * All decay with time, not with the number of samples: w = exp(-dt / 10 s).
+ *   first_token_ms   peak-EWMA (Finagle's, as in tower and linkerd): a higher
+ *                    sample replaces the average at once, a lower one moves it
+ *                    by 1 - w
+ *   token_ms         decayed sum of samples over decayed count
+ *   error_rate       the same of failures that hurt the node, over outcomes
+ * A row that nobody chose for a while drifts back to the pool's mean, so that
+ * one slow answer does not shut a node out for ever.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DROVER_NODE_AVERAGE_H
+#define DROVER_NODE_AVERAGE_H
+
+#include "row.h"
+
+#define AVERAGE_TAU 10.0            /* seconds */
+
+struct node_sample {
+  int   failed;                     /* a failure that hurts the node */
+  int   replied;                    /* the node answered */
+  float first_token_ms, token_ms;   /* NaN: not measured */
+};
+
+
+/* One outcome at `now`. */
+void node_average_feed(drover_node *row, struct node_row *own,
+                       const struct node_sample *s, double now);
+
+
+/* A report: NaN leaves a field as it is. */
+void node_average_report(drover_node *row, struct node_row *own,
+                         const drover_report *report, double now);
+
+
+/* Begin anew, as a node that the pool knows nothing of; `first_token_ms` is
+ * the pool's mean or NaN. */
+void node_average_reset(drover_node *row, struct node_row *own,
+                        float first_token_ms, double now);
+
+
+/* The pool's mean first-token time over rows that are in use; NaN: unknown. */
+float node_average_mean(const struct node_table *t);
+
+
+/* Let idle rows drift to the mean over `dt` seconds that ended at `now`. */
+void node_average_age(const struct node_table *t, double dt, double now);
+
+
+/* The score of the health_score formula, and whether it counts: above 0.3
+ * and seen (or added) within 30 s. */
+float node_average_score(const drover_node *row, const struct node_row *own);
+int node_average_fresh(const struct node_row *own, double now);
+
+#endif

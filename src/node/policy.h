@@ -1,0 +1,80 @@
+/* policy: the built-in policies, one row in policy.c and one file each. A
+ * policy gets a view of the rows and one random number, and answers a row's
+ * number or 0. It asks row by row whether it may be chosen, so one that looks
+ * at two rows pays for two. It claims nothing.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DROVER_NODE_POLICY_H
+#define DROVER_NODE_POLICY_H
+
+#include "breaker.h"
+#include "row.h"
+#include "table.h"
+
+struct node_view {
+  const drover_node     *rows;
+  const struct node_row *own;
+  const drover_pick     *pick;
+  uint32_t  count;                  /* rows 1 .. count, at least 1 */
+  uint32_t *turn;                   /* round_robin's, in the zone */
+  double    now, rnd;
+  int       unqualified;            /* health_score found none that qualifies */
+};
+
+struct node_policy {
+  const char *name;                 /* as the configuration spells it */
+  uint32_t (*pick)(struct node_view *v);
+};
+
+extern const struct node_policy node_policies[];    /* closed by a NULL name */
+
+
+uint32_t node_pick_peak_ewma(struct node_view *v);
+uint32_t node_pick_round_robin(struct node_view *v);
+uint32_t node_pick_weighted_random(struct node_view *v);
+uint32_t node_pick_health_score(struct node_view *v);
+uint32_t node_pick_least_inflight(struct node_view *v);
+uint32_t node_pick_two_choices(struct node_view *v);
+uint32_t node_pick_fallback(struct node_view *v);
+
+
+/* Up or due, takes the model, not tried, not masked; `full` aside. */
+static inline int node_able(const struct node_view *v, uint32_t row) {
+  const drover_pick *p = v->pick;
+  uint32_t word = (row - 1) >> 6;
+  uint64_t out = p->masked[word];
+  if (!p->again)
+    out |= p->tried[word];
+  if (out >> ((row - 1) & 63) & 1)
+    return 0;
+  uint32_t state = atom_get_u32(&v->rows[row].state);
+  if (state != DROVER_UP &&
+      (state >= DROVER_DRAINING || !node_breaker_due(&v->own[row], v->now)))
+    return 0;
+  return p->model == 0 || node_table_takes(&v->own[row], p->model);
+}
+
+
+static inline int node_full(const struct node_view *v, uint32_t row) {
+  return atom_get_u32(&v->rows[row].inflight) >=
+         atom_get_u32(&v->rows[row].capacity);
+}
+
+
+static inline int node_may(const struct node_view *v, uint32_t row) {
+  return node_able(v, row) && !node_full(v, row);
+}
+
+
+/* 1 when `a` costs no more than `b`. */
+typedef int node_order(const drover_node *a, const drover_node *b);
+
+/* Two rows that may be chosen, drawn at random; the one that costs less. One
+ * when only one may, 0 when none. */
+uint32_t node_two(const struct node_view *v, node_order *order);
+
+
+/* The lower (in flight + 1) / weight. */
+int node_order_inflight(const drover_node *a, const drover_node *b);
+
+#endif
