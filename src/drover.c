@@ -1,0 +1,403 @@
+/* drover: the public door to routers and nodes. It checks arguments, lays the
+ * zone out, and calls one room.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "drover.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/process.h"
+#include "hall.h"
+#include "node/average.h"
+#include "node/breaker.h"
+
+enum { NODES = 256, NODES_MAX = 512, MEMBERS = 64, MEMBERS_MAX = 256,
+       TICKETS = 4096, TICKETS_MAX = 65536, CONCURRENT = 100 };
+
+
+int drover_abi(void) {
+  return DROVER_ABI;
+}
+
+
+/* ---- opening ---- */
+
+/* Changes when the shape of anything in the zone does. */
+static uint64_t stamp_of(void) {
+  const size_t shape[] = {
+    DROVER_ABI, sizeof(struct hall_shared), sizeof(struct ticket),
+    sizeof(struct tally_node), sizeof(struct tally_router),
+    sizeof(drover_node), sizeof(struct node_row), sizeof(struct node_text),
+    offsetof(struct node_row, models), offsetof(struct hall_shared, turn),
+  };
+  return hash_bytes(SPAN_COUNT, shape, sizeof shape);
+}
+
+
+static uint32_t or_default(uint32_t asked, uint32_t value) {
+  return asked ? asked : value;
+}
+
+
+static int check(const drover_router_config *c, drover_err *err) {
+  size_t size = c->name ? strnlen(c->name, PROCESS_NAME_MAX) : 0;
+  if (size == 0 || size >= PROCESS_NAME_MAX)
+    return drover_fail(err, DROVER_EINVAL, "name: 1 to %d bytes expected",
+                       PROCESS_NAME_MAX - 1);
+  if (c->nodes_max > NODES_MAX)
+    return drover_fail(err, DROVER_EINVAL, "nodes_max: at most %d", NODES_MAX);
+  if (c->members_max > MEMBERS_MAX)
+    return drover_fail(err, DROVER_EINVAL, "members_max: at most %d",
+                       MEMBERS_MAX);
+  if (c->tickets_max > TICKETS_MAX)
+    return drover_fail(err, DROVER_EINVAL, "tickets_max: at most %d",
+                       TICKETS_MAX);
+  if (!drover_policy_name((int)c->policy))
+    return drover_fail(err, DROVER_EINVAL, "policy: no number %u", c->policy);
+  return DROVER_OK;
+}
+
+
+static int make(struct zone **out, const drover_router_config *c,
+                drover_err *err) {
+  size_t rows = or_default(c->nodes_max, NODES) + 1;
+  size_t members = or_default(c->members_max, MEMBERS);
+  size_t tickets = or_default(c->tickets_max, TICKETS);
+  const size_t sizes[SPAN_COUNT] = {
+    [SPAN_ROUTER] = sizeof(struct hall_shared),
+    [SPAN_MEMBERS] = members * sizeof(uint64_t),
+    [SPAN_CELLS] = members * limit_cells_stride((uint32_t)rows) * 8,
+    [SPAN_ROWS] = rows * sizeof(drover_node),
+    [SPAN_OWN] = rows * sizeof(struct node_row),
+    [SPAN_TEXTS] = rows * 2 * sizeof(struct node_text),
+    [SPAN_TICKETS] = members * tickets * sizeof(struct ticket),
+    [SPAN_TALLIES] = tally_size((uint32_t)members, (uint32_t)rows),
+  };
+  int rc = zone_make(out, stamp_of(), sizes, SPAN_COUNT, err);
+  if (rc)
+    return rc;
+  struct hall_shared *s = zone_span(*out, SPAN_ROUTER);
+  s->nodes_max = (uint32_t)rows - 1;
+  s->members_max = (uint32_t)members;
+  s->tickets_max = (uint32_t)tickets;
+  s->concurrent = or_default(c->concurrent, CONCURRENT);
+  s->due_at = INFINITY;
+  return c->shared ? zone_publish(out, c->name, err) : DROVER_OK;
+}
+
+
+/* A mapping cannot grow under the processes that hold it. */
+static int fits(struct zone *z, const drover_router_config *c,
+                drover_err *err) {
+  const struct hall_shared *s = zone_span(z, SPAN_ROUTER);
+  if (c->nodes_max <= s->nodes_max && c->members_max <= s->members_max &&
+      c->tickets_max <= s->tickets_max)
+    return DROVER_OK;
+  return drover_fail(err, DROVER_ERESOURCE, "router \"%s\" was made for %u "
+                     "nodes, %u members, %u tickets: restart to have more",
+                     c->name, s->nodes_max, s->members_max, s->tickets_max);
+}
+
+
+static int attach(struct drover_router *r, const drover_router_config *c,
+                  drover_err *err) {
+  int rc = DROVER_ENOTFOUND;
+  r->maker = process_pid();
+  if (c->shared)
+    rc = zone_find(&r->zone, c->name, stamp_of(), &r->maker, err);
+  if (rc == DROVER_ENOTFOUND && c->create)
+    rc = make(&r->zone, c, err);
+  else if (rc == DROVER_ENOTFOUND)
+    rc = drover_fail(err, rc, "router \"%s\" was not made", c->name);
+  if (rc) {
+    r->zone = NULL;
+    return rc;
+  }
+  r->named = c->shared != 0;
+  return fits(r->zone, c, err);
+}
+
+
+static void lay_out(struct drover_router *r) {
+  struct zone *z = r->zone;
+  struct hall_shared *s = r->shared = zone_span(z, SPAN_ROUTER);
+  uint32_t rows = s->nodes_max + 1;
+  r->table = (struct node_table){
+    .rows = zone_span(z, SPAN_ROWS), .own = zone_span(z, SPAN_OWN),
+    .texts = zone_span(z, SPAN_TEXTS), .max = s->nodes_max,
+    .count = &s->count, .salt = z->salt,
+  };
+  r->cells = (struct limit_cells){
+    .at = zone_span(z, SPAN_CELLS), .stride = limit_cells_stride(rows),
+    .top = &s->members_top,
+  };
+  r->members = (struct member_table){
+    .words = zone_span(z, SPAN_MEMBERS), .count = s->members_max,
+    .top = &s->members_top,
+  };
+  r->tickets = zone_span(z, SPAN_TICKETS);
+  r->tickets_max = s->tickets_max;
+  r->tally = tally_view(zone_span(z, SPAN_TALLIES), s->members_max, rows,
+                        &s->members_top);
+}
+
+
+int drover_router_open(drover_router **out, const drover_router_config *c,
+                       drover_err *err) {
+  int rc = check(c, err);
+  *out = NULL;
+  if (rc)
+    return rc;
+  struct drover_router *r = mem_calloc(1, sizeof *r);
+  if (!r)
+    return drover_fail(err, DROVER_ENOMEM, "no memory for a router");
+  r->policy = c->policy;
+  rc = attach(r, c, err);
+  if (rc) {
+    drover_router_close(r);
+    return rc;
+  }
+  lay_out(r);
+  *out = r;
+  return DROVER_OK;
+}
+
+
+void drover_router_close(drover_router *r) {
+  if (!r)
+    return;
+  if (r->shared)
+    ticket_leave(r);
+  if (r->zone && !r->named)
+    zone_drop(r->zone);
+  mem_free(r);
+}
+
+
+int drover_router_private(drover_router *r) {
+  return r->maker == process_pid();
+}
+
+
+/* ---- configurations ---- */
+
+uint32_t drover_router_generation(drover_router *r) {
+  return __atomic_add_fetch(&r->shared->generation, 1, __ATOMIC_SEQ_CST);
+}
+
+
+static uint32_t applied(const struct drover_router *r) {
+  return __atomic_load_n(&r->shared->applied, __ATOMIC_SEQ_CST);
+}
+
+
+int drover_router_apply_begin(drover_router *r, uint32_t generation) {
+  return generation > applied(r);
+}
+
+
+void drover_router_apply_end(drover_router *r, uint32_t generation,
+                             uint32_t concurrent, double now) {
+  (void)now;
+  if (generation < applied(r))
+    return;                         /* a later one has been applied meanwhile */
+  atom_raise_u32(&r->shared->applied, generation);
+  node_table_retire(&r->table, generation);
+  atom_set_u32(&r->shared->concurrent, or_default(concurrent, CONCURRENT));
+}
+
+
+int drover_policy(const char *name) {
+  for (int i = 0; node_policies[i].name; i++)
+    if (strcmp(node_policies[i].name, name) == 0)
+      return i;
+  return DROVER_ENOTFOUND;
+}
+
+
+const char *drover_policy_name(int policy) {
+  for (int i = 0; policy >= 0; i++) {
+    if (!node_policies[i].name || i == policy)
+      return node_policies[i].name;
+  }
+  return NULL;
+}
+
+
+int drover_router_policy(drover_router *r, uint32_t policy) {
+  if (!drover_policy_name((int)policy))
+    return DROVER_ENOTFOUND;
+  r->policy = policy;
+  return DROVER_OK;
+}
+
+
+/* ---- nodes ---- */
+
+static uint32_t busy(void *arg, uint32_t row) {
+  const struct drover_router *r = arg;
+  return (uint32_t)limit_cells_sum(&r->cells, row);
+}
+
+
+static void reuse(void *arg, uint32_t row) {
+  struct drover_router *r = arg;
+  tally_rebase(&r->tally, row);
+  route_renew(r, row);
+}
+
+
+int drover_node_add(drover_router *r, const drover_node_config *c, double now,
+                    drover_err *err) {
+  if (c->generation && c->generation < applied(r))
+    return drover_fail(err, DROVER_ECLOSED, "a later configuration is applied");
+  struct node_hooks hooks = {
+    .arg = r, .busy = busy, .reuse = reuse, .self = member_self(),
+  };
+  int row = node_table_add(&r->table, &hooks, c, now, err);
+  /* One that was applied meanwhile has not seen this row: look again. */
+  if (row > 0 && c->generation && c->generation < applied(r))
+    node_table_retire(&r->table, applied(r));
+  return row;
+}
+
+
+int drover_node_find(drover_router *r, const char *id) {
+  return node_table_find(&r->table, id);
+}
+
+
+static int set_admin(drover_router *r, const char *id, enum breaker_admin to,
+                     int only_from) {
+  int row = node_table_find(&r->table, id);
+  if (row < 0)
+    return row;
+  node_breaker_admin(&r->table.rows[row], &r->table.own[row], to, only_from);
+  route_plan_probes(r);
+  return DROVER_OK;
+}
+
+
+int drover_node_remove(drover_router *r, const char *id) {
+  return set_admin(r, id, BREAKER_REMOVED, -1);
+}
+
+
+int drover_node_drain(drover_router *r, const char *id, int drain) {
+  return drain ? set_admin(r, id, BREAKER_DRAINING, BREAKER_ACTIVE)
+               : set_admin(r, id, BREAKER_ACTIVE, BREAKER_DRAINING);
+}
+
+
+int drover_node_report(drover_router *r, const char *id,
+                       const drover_report *report, double now) {
+  int row = node_table_find(&r->table, id);
+  if (row < 0)
+    return row;
+  node_average_report(&r->table.rows[row], &r->table.own[row], report, now);
+  return DROVER_OK;
+}
+
+
+const drover_node *drover_nodes(drover_router *r) {
+  return r->table.rows;
+}
+
+
+uint32_t drover_node_count(drover_router *r) {
+  return atom_get_u32(r->table.count);
+}
+
+
+static int present(const struct drover_router *r, uint32_t node) {
+  return node > 0 && node <= atom_get_u32(r->table.count) &&
+         atom_get_u32(&r->table.rows[node].state) != DROVER_REMOVED;
+}
+
+
+int drover_node_read(drover_router *r, uint32_t node, drover_node_text *out) {
+  return present(r, node) ? node_table_read(&r->table, node, out, 0)
+                          : DROVER_ENOTFOUND;
+}
+
+
+int drover_node_stat(drover_router *r, uint32_t node, drover_node_stats *out,
+                     double now) {
+  if (!present(r, node))
+    return DROVER_ENOTFOUND;
+  const struct node_row *own = &r->table.own[node];
+  struct tally_node sum;
+  tally_sum(&r->tally, node, &sum);
+  *out = (drover_node_stats){
+    .requests = tally_total(sum.attempts),
+    .failures = tally_failed(sum.attempts),
+    .input_tokens = (double)sum.tokens[TALLY_INPUT],
+    .output_tokens = (double)sum.tokens[TALLY_OUTPUT],
+    .cached_tokens = (double)sum.tokens[TALLY_CACHED],
+    .dollars = sum.dollars,
+    .health_score = (double)node_average_score(&r->table.rows[node], own),
+    .out_for = node_breaker_out_for(own, now),
+    .seen_ago = now - atom_get_f64(&own->seen_at),
+    .fails = node_breaker_fails(own),
+    .last_code = __atomic_load_n(&own->last_code, __ATOMIC_RELAXED),
+  };
+  return DROVER_OK;
+}
+
+
+/* ---- the whole ---- */
+
+uint32_t drover_inflight(drover_router *r, uint32_t node) {
+  return node < r->tally.rows ? (uint32_t)limit_cells_sum(&r->cells, node) : 0;
+}
+
+
+int drover_tick(drover_router *r, double now) {
+  uint64_t self = r->pid == process_pid() ? r->self : member_self();
+  int reaped = 0, slot = member_reap(&r->members, self, 0);
+  for (; slot != MEMBER_NONE; reaped++) {
+    ticket_reclaim(r, (uint32_t)slot);
+    slot = member_reap(&r->members, self, (uint32_t)slot + 1);
+  }
+  uint32_t count = atom_get_u32(r->table.count);
+  for (uint32_t i = 1; i <= count; i++)
+    route_renew(r, i);
+  route_plan_probes(r);
+  /* One process ages the averages for each stretch of time. */
+  double last = atom_get_f64(&r->shared->ticked_at);
+  if (now > last && __atomic_compare_exchange(&r->shared->ticked_at, &last,
+                    &now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) && last > 0)
+    node_average_age(&r->table, now - last, now);
+  return reaped;
+}
+
+
+void drover_router_totals(drover_router *r, drover_totals *out, double now) {
+  struct tally_router all;
+  (void)now;
+  tally_sum_router(&r->tally, &all);
+  *out = (drover_totals){
+    .members = member_count(&r->members), .inflight = drover_inflight(r, 0),
+    .policy_errors = (double)(all.counts[DROVER_POLICY_ERROR] +
+                              all.counts[DROVER_POLICY_SWAP_ERROR]),
+    .unqualified = (double)all.counts[DROVER_UNQUALIFIED],
+  };
+  uint32_t count = atom_get_u32(r->table.count);
+  for (uint32_t i = 0; i <= count; i++) {
+    struct tally_node now_there, before;
+    tally_sum(&r->tally, i, &now_there);
+    tally_base(&r->tally, i, &before);
+    out->requests += tally_total(now_there.outcomes) +
+                     tally_total(before.outcomes);
+    out->failures += tally_failed(now_there.outcomes) +
+                     tally_failed(before.outcomes);
+    if (i && present(r, i)) {
+      out->nodes++;
+      out->healthy += atom_get_u32(&r->table.rows[i].state) == DROVER_UP;
+    }
+  }
+}

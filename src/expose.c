@@ -1,0 +1,247 @@
+/* expose: the counters of a zone as Prometheus text, summed over all members.
+ * It decides nothing. Rows that carry the same label (a node whose key was
+ * changed) are one series; what former nodes of a row had counted stands
+ * under node="", so a sum over nodes never falls.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "hall.h"
+
+enum { LABEL = NODE_ID_MAX * 2 + 1 };           /* escaped */
+
+struct text {                       /* what fits is written, all is counted */
+  char  *at;
+  size_t cap, size;
+};
+
+struct page {
+  struct drover_router *r;
+  struct text *out;
+  uint32_t count;                   /* rows */
+};
+
+
+static void print(struct text *t, const char *fmt, ...)
+  __attribute__((format(printf, 2, 3)));
+
+static void print(struct text *t, const char *fmt, ...) {
+  size_t room = t->size < t->cap ? t->cap - t->size : 0;
+  va_list args;
+  va_start(args, fmt);
+  int wrote = vsnprintf(room ? t->at + t->size : NULL, room, fmt, args);
+  va_end(args);
+  t->size += wrote > 0 ? (size_t)wrote : 0;
+}
+
+
+static void head(struct text *t, const char *name, const char *type,
+                 const char *help) {
+  print(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+
+/* ---- rows as series ---- */
+
+/* Labels of Prometheus escape the backslash, the quote and the newline (which
+ * no id has). */
+static void label_of(const struct page *p, uint32_t row, char *out) {
+  drover_node_text text;
+  if (row == 0 || node_table_read(&p->r->table, row, &text, 1) != DROVER_OK)
+    text.id[0] = '\0';
+  for (const char *c = text.id; *c; c++) {
+    if (*c == '\\' || *c == '"')
+      *out++ = '\\';
+    *out++ = *c;
+  }
+  *out = '\0';
+}
+
+
+static uint64_t label_hash(const struct page *p, uint32_t row) {
+  return atom_get_u64(&p->r->table.own[row].label);
+}
+
+
+static int gone(const struct page *p, uint32_t row) {
+  return atom_get_u32(&p->r->table.rows[row].state) == DROVER_REMOVED;
+}
+
+
+/* 1 when another row of this label speaks for it: the first that is in use, or
+ * else the first. */
+static int has_speaker(const struct page *p, uint32_t row) {
+  for (uint32_t i = 1; i <= p->count; i++)
+    if (i != row && label_hash(p, i) == label_hash(p, row) &&
+        (gone(p, i) < gone(p, row) || (gone(p, i) == gone(p, row) && i < row)))
+      return 1;
+  return 0;
+}
+
+
+static void add(struct tally_node *to, const struct tally_node *from) {
+  for (int i = 0; i < TALLY_TOKENS; i++)
+    to->tokens[i] += from->tokens[i];
+  to->dollars += from->dollars;
+  for (int i = 0; i < ERR_KINDS; i++) {
+    to->attempts[i] += from->attempts[i];
+    to->outcomes[i] += from->outcomes[i];
+  }
+}
+
+
+/* The counters of a series: all rows of the label. Row 0 is the empty label:
+ * requests that reached no node, and all former nodes. 0: not a series. */
+static int series(const struct page *p, uint32_t row, struct tally_node *out) {
+  struct tally_node one;
+  tally_sum(&p->r->tally, row, out);
+  if (row && has_speaker(p, row))
+    return 0;
+  for (uint32_t i = 1; i <= p->count; i++) {
+    if (row == 0)
+      tally_base(&p->r->tally, i, &one);
+    else if (i != row && label_hash(p, i) == label_hash(p, row))
+      tally_sum(&p->r->tally, i, &one);
+    else
+      continue;
+    add(out, &one);
+  }
+  return 1;
+}
+
+
+/* ---- the parts of the page ---- */
+
+static void kinds(const struct page *p, const char *name, const char *label,
+                  const char *help, int attempts) {
+  head(p->out, name, "counter", help);
+  for (uint32_t row = 0; row <= p->count; row++) {
+    struct tally_node sum;
+    char id[LABEL];
+    if (!series(p, row, &sum))
+      continue;
+    label_of(p, row, id);
+    const uint64_t *of = attempts ? sum.attempts : sum.outcomes;
+    for (int kind = 0; kind < ERR_KINDS; kind++)
+      if (of[kind] || (kind == 0 && row))
+        print(p->out, "%s{node=\"%s\",%s=\"%s\"} %llu\n", name, id, label,
+              err_row_word(kind), (unsigned long long)of[kind]);
+  }
+}
+
+
+static void used(const struct page *p) {
+  static const char *const types[] = { "input", "output", "cached" };
+  head(p->out, "drover_tokens_total", "counter", "Tokens by the nodes' usage.");
+  for (uint32_t row = 0; row <= p->count; row++) {
+    struct tally_node sum;
+    char id[LABEL];
+    if (!series(p, row, &sum))
+      continue;
+    label_of(p, row, id);
+    for (int i = 0; i < TALLY_TOKENS; i++)
+      if (row || sum.tokens[i])
+        print(p->out, "drover_tokens_total{node=\"%s\",type=\"%s\"} %llu\n", id,
+              types[i], (unsigned long long)sum.tokens[i]);
+  }
+  head(p->out, "drover_cost_dollars_total", "counter",
+       "Cost by the nodes' prices.");
+  for (uint32_t row = 0; row <= p->count; row++) {
+    struct tally_node sum;
+    char id[LABEL];
+    if (!series(p, row, &sum) || (!row && !(sum.dollars > 0)))
+      continue;
+    label_of(p, row, id);
+    print(p->out, "drover_cost_dollars_total{node=\"%s\"} %.9g\n", id,
+          sum.dollars);
+  }
+}
+
+
+static void gauges(const struct page *p) {
+  head(p->out, "drover_inflight", "gauge", "Requests in flight.");
+  for (uint32_t row = 1; row <= p->count; row++) {
+    char id[LABEL];
+    if (has_speaker(p, row))
+      continue;
+    label_of(p, row, id);
+    uint32_t on = drover_inflight(p->r, row);
+    for (uint32_t i = 1; i <= p->count; i++)
+      if (i != row && label_hash(p, i) == label_hash(p, row))
+        on += drover_inflight(p->r, i);
+    print(p->out, "drover_inflight{node=\"%s\"} %u\n", id, on);
+  }
+  head(p->out, "drover_node_state", "gauge",
+       "0 up, 1 probing, 2 out, 3 draining.");
+  for (uint32_t row = 1; row <= p->count; row++) {
+    char id[LABEL];
+    if (gone(p, row) || has_speaker(p, row))
+      continue;
+    label_of(p, row, id);
+    print(p->out, "drover_node_state{node=\"%s\"} %u\n", id,
+          atom_get_u32(&p->r->table.rows[row].state));
+  }
+}
+
+
+struct histogram {
+  const char *name, *help;
+  const double *bounds;
+  const uint64_t *buckets;          /* `count` + 1, the last past all bounds */
+  int count;
+  double sum;
+};
+
+
+static void histogram(struct text *t, const struct histogram *h) {
+  uint64_t below = 0;
+  head(t, h->name, "histogram", h->help);
+  for (int i = 0; i < h->count; i++) {
+    below += h->buckets[i];
+    print(t, "%s_bucket{le=\"%g\"} %llu\n", h->name, h->bounds[i],
+          (unsigned long long)below);
+  }
+  below += h->buckets[h->count];
+  print(t, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.9g\n%s_count %llu\n",
+        h->name, (unsigned long long)below, h->name, h->sum, h->name,
+        (unsigned long long)below);
+}
+
+
+static void whole(const struct page *p) {
+  static const char *const limits[] = { "router", "node" };
+  struct tally_router sum;
+  tally_sum_router(&p->r->tally, &sum);
+  head(p->out, "drover_limit_refusals_total", "counter",
+       "Requests or nodes refused by a limit on what is in flight.");
+  for (int i = 0; i < TALLY_LIMITS; i++)
+    print(p->out, "drover_limit_refusals_total{limit=\"%s\"} %llu\n", limits[i],
+          (unsigned long long)sum.refused[i]);
+  histogram(p->out, &(struct histogram){
+    "drover_overhead_seconds", "What the router added to a request.",
+    tally_overhead_bounds, sum.overhead, TALLY_OVERHEAD, sum.overhead_sum });
+  histogram(p->out, &(struct histogram){
+    "gen_ai_server_time_to_first_token_seconds",
+    "From the request to its first token, as the caller saw it.",
+    tally_first_bounds, sum.first, TALLY_FIRST, sum.first_sum });
+  head(p->out, "inference_requests_pending", "gauge",
+       "Requests that wait for a slot.");
+  print(p->out, "inference_requests_pending %lld\n", (long long)sum.pending);
+}
+
+
+long drover_expose(drover_router *r, char *buf, size_t cap) {
+  struct text out = { buf, cap, 0 };
+  struct page p = { r, &out, atom_get_u32(r->table.count) };
+  kinds(&p, "drover_requests_total", "outcome", "Requests, by how they ended.",
+        0);
+  kinds(&p, "drover_attempts_total", "kind",
+        "Bodies sent to a node, by how that ended.", 1);
+  gauges(&p);
+  used(&p);
+  whole(&p);
+  return (long)out.size;
+}

@@ -1,0 +1,118 @@
+/* hall: what the files of the hall share: the zone's own span, the tickets,
+ * the handle, and who asks whom. No room includes it.
+ *
+ * Spans of a zone, in the order of enum hall_span:
+ *
+ *   router   sizes, limits, and words that all members read
+ *   members  one word each                                   base/member
+ *   cells    in flight, a member's together                  limit/cells
+ *   rows, own, texts   the nodes                             node/table
+ *   tickets  a member's together                             ticket.c
+ *   tallies  counters, a member's together                   tally.c
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DROVER_HALL_H
+#define DROVER_HALL_H
+
+#include "base/member.h"
+#include "base/zone.h"
+#include "limit/cells.h"
+#include "node/policy.h"
+#include "node/table.h"
+#include "tally.h"
+
+enum hall_span { SPAN_ROUTER, SPAN_MEMBERS, SPAN_CELLS, SPAN_ROWS, SPAN_OWN,
+                 SPAN_TEXTS, SPAN_TICKETS, SPAN_TALLIES, SPAN_COUNT };
+
+struct hall_shared {
+  /* Written where routers are opened and applied, read by all. */
+  uint32_t nodes_max, members_max, tickets_max;
+  uint32_t members_top;             /* see member_table */
+  uint32_t count;                   /* node rows used */
+  uint32_t concurrent;              /* requests in flight, all nodes */
+  uint32_t generation;              /* the last number given out */
+  uint32_t applied;                 /* the last configuration applied */
+  double   due_at;                  /* no probe is due before; a hint */
+  double   ticked_at;               /* `now` of the last tick */
+  uint64_t spare[2];
+  uint32_t turn;                    /* round_robin's */
+  uint32_t pad[15];
+};
+
+/* States of a ticket: free -> picked -> sent -> settling -> free. */
+enum ticket_state { TICKET_FREE, TICKET_PICKED, TICKET_SENT,
+                    TICKET_SETTLING };
+
+struct ticket {                     /* one attempt; its member's owner writes */
+  uint32_t state;                   /* enum ticket_state; settled by a swap */
+  uint32_t serial;
+  uint32_t node;
+  uint32_t tokens;                  /* booked in the cells */
+  struct breaker_permit permit;
+  uint32_t sent;                    /* 1: the body went out */
+  uint32_t next;                    /* free list: number of the next, 0: end */
+};
+
+struct drover_router {              /* a handle; one thread's */
+  struct zone *zone;
+  struct hall_shared *shared;
+  struct node_table table;
+  struct limit_cells cells;
+  struct tally tally;
+  struct ticket *tickets;           /* of all members */
+  struct member_table members;
+  uint32_t tickets_max;
+  uint32_t policy;
+  /* Claimed with the first ticket, and anew in a forked child. */
+  int      pid;                     /* 0: none yet */
+  int      slot;                    /* this handle's member */
+  uint64_t self;                    /* member_self() of `pid` */
+  uint32_t free;                    /* number of a free ticket, 0: none */
+  uint32_t fresh;                   /* tickets above were never used by us */
+  uint32_t serial;
+  uint32_t named;                   /* the zone has a name: not ours to drop */
+  int      maker;                   /* pid of who made the zone */
+};
+
+_Static_assert(sizeof(struct hall_shared) == 128, "`turn` on its own line");
+_Static_assert(sizeof(struct ticket) == 32, "two fill a cache line");
+
+
+/* This handle's member, claimed if need be: its number, or DROVER_ERESOURCE
+ * with the reason. Makes no system call when it is claimed. */
+int ticket_member(struct drover_router *r, drover_err *err);
+
+
+/* Open a ticket for a slot that was just taken: its number from 1, or 0 when
+ * the member's tickets are all open. */
+uint32_t ticket_open(struct drover_router *r, uint32_t node, uint32_t tokens,
+                     const struct breaker_permit *permit);
+
+
+/* Settle what the handle holds, as cancelled; give the member's slot back. */
+void ticket_leave(struct drover_router *r);
+
+
+/* Take back all that a dead member held; its slot is free afterwards. */
+void ticket_reclaim(struct drover_router *r, uint32_t member);
+
+
+/* Write the sum of the cells into the row; the requests of it. */
+uint32_t route_renew(struct drover_router *r, uint32_t node);
+
+
+/* When the next probe is due, over all rows. */
+void route_plan_probes(struct drover_router *r);
+
+
+/* What a policy, or a question about one row, looks at. */
+static inline struct node_view hall_view(struct drover_router *r,
+                                         const drover_pick *p) {
+  return (struct node_view){
+    .rows = r->table.rows, .own = r->table.own, .pick = p,
+    .count = atom_get_u32(r->table.count), .turn = &r->shared->turn,
+    .now = p->now, .rnd = p->rnd,
+  };
+}
+
+#endif

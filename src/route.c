@@ -1,0 +1,258 @@
+/* route: one decision. A policy proposes a row, the claim takes the limits of
+ * router and node at once and opens the ticket; a row that refuses is masked
+ * and the policy asked again. Whoever has just summed a row's cells stores the
+ * sum in the row (`inflight`): policies read that, only the claim is exact.
+ *
+ * A row that is out and due for its probe goes before the policy: a policy
+ * that prefers what answers well would never choose it again.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "hall.h"
+
+
+void drover_pick_reset(drover_pick *p) {
+  memset(p->tried, 0, sizeof p->tried);
+}
+
+
+static void mark(uint64_t *bits, uint32_t node) {
+  bits[(node - 1) >> 6] |= UINT64_C(1) << ((node - 1) & 63);
+}
+
+
+static int known(const struct drover_router *r, uint32_t node) {
+  return node - 1 < atom_get_u32(r->table.count);     /* 0 wraps to the top */
+}
+
+
+uint32_t route_renew(struct drover_router *r, uint32_t node) {
+  uint64_t sum = limit_cells_sum(&r->cells, node);
+  atom_set_u32(&r->table.rows[node].inflight, (uint32_t)sum);
+  atom_set_u32(&r->table.rows[node].inflight_tokens, (uint32_t)(sum >> 32));
+  return (uint32_t)sum;
+}
+
+
+/* ---- probes ---- */
+
+void route_plan_probes(struct drover_router *r) {
+  uint32_t count = atom_get_u32(r->table.count);
+  double due = INFINITY;
+  for (uint32_t i = 1; i <= count; i++)
+    due = fmin(due, node_breaker_deadline(&r->table.own[i]));
+  atom_set_f64(&r->shared->due_at, due);
+}
+
+
+/* A row that may be probed by this request, or 0. The hint in the zone makes
+ * this one comparison while nothing is due. */
+static uint32_t due_row(struct drover_router *r, const struct node_view *v) {
+  if (v->now < atom_get_f64(&r->shared->due_at))
+    return 0;
+  for (uint32_t i = 1; i <= v->count; i++)
+    if (atom_get_u32(&v->rows[i].state) != DROVER_UP && node_may(v, i))
+      return i;
+  return 0;
+}
+
+
+/* ---- asking ---- */
+
+void drover_pick_begin(drover_router *r, drover_pick *p, double now,
+                       double rnd) {
+  memset(p->masked, 0, sizeof p->masked);
+  p->now = now;
+  p->rnd = rnd >= 0 && rnd < 1 ? rnd : 0;
+  p->node = 0;
+  if (now >= atom_get_f64(&r->shared->due_at)) {
+    struct node_view v = hall_view(r, p);
+    p->node = due_row(r, &v);
+  }
+}
+
+
+int drover_pick_may(drover_router *r, const drover_pick *p, uint32_t node) {
+  struct node_view v = hall_view(r, p);
+  if (!known(r, node) || (p->only && p->only != node) || !node_able(&v, node))
+    return 0;
+  return !node_full(&v, node) ||
+         route_renew(r, node) < atom_get_u32(&v.rows[node].capacity);
+}
+
+
+int drover_pick_tried(const drover_pick *p, uint32_t node) {
+  return node - 1 < 512 && (p->tried[(node - 1) >> 6] >> ((node - 1) & 63) & 1);
+}
+
+
+/* Rows that look full: are they? 1 when one is not. */
+static int renew_full(struct drover_router *r, const struct node_view *v) {
+  int room = 0;
+  for (uint32_t i = 1; i <= v->count; i++)
+    if (node_able(v, i) && node_full(v, i))
+      room |= route_renew(r, i) < atom_get_u32(&v->rows[i].capacity);
+  return room;
+}
+
+
+static uint32_t ask(struct drover_router *r, drover_pick *p) {
+  struct node_view v = hall_view(r, p);
+  if (p->only)
+    return drover_pick_may(r, p, p->only) ? p->only : 0;
+  if (v.count == 0)
+    return 0;
+  uint32_t node = due_row(r, &v);
+  if (!node)
+    node = node_policies[r->policy].pick(&v);
+  if (!node && renew_full(r, &v))
+    node = node_policies[r->policy].pick(&v);
+  if (v.unqualified)
+    drover_count(r, DROVER_UNQUALIFIED);
+  return node;
+}
+
+
+int drover_pick_choose(drover_router *r, drover_pick *p, drover_err *err) {
+  p->node = ask(r, p);
+  return p->node ? DROVER_OK : drover_pick_why(r, p, err);
+}
+
+
+int drover_pick_why(drover_router *r, const drover_pick *p, drover_err *err) {
+  struct node_view v = hall_view(r, p);
+  uint32_t present = 0, takes = 0, up = 0, untried = 0;
+  for (uint32_t i = 1; i <= v.count; i++) {
+    uint32_t state = atom_get_u32(&v.rows[i].state);
+    if (state == DROVER_REMOVED || (p->only && p->only != i))
+      continue;
+    present++;
+    if (!node_table_takes(&v.own[i], p->model))
+      continue;
+    takes++;
+    if (state != DROVER_UP && (state >= DROVER_DRAINING ||
+                               !node_breaker_due(&v.own[i], p->now)))
+      continue;
+    up++;
+    untried += p->again || !drover_pick_tried(p, i);
+  }
+  if (!present)
+    return drover_fail(err, DROVER_ENONODE, p->only ? "the node is gone"
+                       : "the router has no nodes");
+  if (!takes)
+    return drover_fail(err, DROVER_ENOTFOUND, "no node takes the model");
+  if (!up)
+    return drover_fail(err, DROVER_ENONODE, "none of %u nodes is up", takes);
+  if (!untried)
+    return drover_fail(err, DROVER_ENONODE, "each of %u nodes that are up was "
+                       "tried", up);
+  int m = ticket_member(r, NULL);
+  if (m >= 0)
+    atom_bump_u64(&r->tally.routers[m].refused[TALLY_LIMIT_NODE], 1);
+  return drover_fail(err, DROVER_EOVERLOADED, "each of %u nodes is at its "
+                     "capacity", untried);
+}
+
+
+/* ---- claiming ---- */
+
+static int refuse(drover_pick *p, uint32_t node, drover_err *err,
+                  const char *why) {
+  mark(p->masked, node);
+  p->node = 0;
+  return drover_fail(err, DROVER_EAGAIN, "node %u %s", node, why);
+}
+
+
+static uint32_t tokens_of(const drover_pick *p) {
+  uint32_t sum = p->prompt_tokens + p->max_tokens;
+  return sum < p->max_tokens ? UINT32_MAX : sum;
+}
+
+
+/* The slot is taken and the permit held: open the ticket, or give both back.
+ * The word is read again behind the claim's fence: a row that was removed or
+ * opened meanwhile must not get another node under this claim. */
+static int open_ticket(struct drover_router *r, drover_pick *p,
+                       const struct limit_ask *take,
+                       const struct breaker_permit *permit, drover_err *err) {
+  uint32_t node = take->row;
+  int holds = node_breaker_holds(&r->table.own[node], permit);
+  p->ticket = holds ? ticket_open(r, node, take->tokens, permit) : 0;
+  if (!p->ticket) {
+    limit_cells_give(&r->cells, take->member, node, take->tokens);
+    node_breaker_leave(&r->table.rows[node], &r->table.own[node], permit,
+                       BREAKER_NEUTRAL, p->now, 0);
+    return holds ? drover_fail(err, DROVER_ERESOURCE, "all %u tickets of this "
+                               "member are open", r->tickets_max)
+                 : refuse(p, node, err, "went out meanwhile");
+  }
+  p->serial = r->serial;
+  p->node = node;
+  p->version = __atomic_load_n(&r->table.rows[node].version,
+                               __ATOMIC_ACQUIRE);
+  return DROVER_OK;
+}
+
+
+static int full(struct drover_router *r, drover_pick *p,
+                const struct limit_ask *take, enum limit_verdict verdict,
+                drover_err *err) {
+  int limit = verdict == LIMIT_ALL_FULL ? TALLY_LIMIT_ROUTER
+                                        : TALLY_LIMIT_NODE;
+  atom_bump_u64(&r->tally.routers[take->member].refused[limit], 1);
+  if (verdict == LIMIT_ROW_FULL)
+    return refuse(p, take->row, err, "is at its capacity");
+  p->node = 0;
+  return drover_fail(err, DROVER_EOVERLOADED, "the router has its %u requests "
+                     "in flight", take->all_max);
+}
+
+
+int drover_pick_claim(drover_router *r, drover_pick *p, uint32_t node,
+                      drover_err *err) {
+  int member = ticket_member(r, err);
+  if (member < 0)
+    return member;
+  if (!known(r, node) || p->ticket)
+    return drover_fail(err, DROVER_EINVAL, p->ticket
+                       ? "the pick holds a ticket" : "no such node");
+  drover_node *row = &r->table.rows[node];
+  struct node_row *own = &r->table.own[node];
+  struct node_view v = hall_view(r, p);
+  struct breaker_permit permit;
+  if ((p->only && p->only != node) || !node_able(&v, node) ||
+      !node_breaker_enter(row, own, p->now, &permit))
+    return refuse(p, node, err, "may not be chosen");
+  struct limit_ask take = {
+    .member = (uint32_t)member, .row = node, .tokens = tokens_of(p),
+    .all_max = atom_get_u32(&r->shared->concurrent),
+    .row_max = atom_get_u32(&row->capacity),
+  };
+  uint64_t sum;
+  enum limit_verdict verdict = limit_cells_take(&r->cells, &take, &sum);
+  atom_set_u32(&row->inflight, (uint32_t)sum - (verdict != LIMIT_TAKEN));
+  atom_set_u32(&row->inflight_tokens, (uint32_t)(sum >> 32));
+  if (verdict == LIMIT_TAKEN)
+    return open_ticket(r, p, &take, &permit, err);
+  if (permit.probe)
+    node_breaker_leave(row, own, &permit, BREAKER_NEUTRAL, p->now, 0);
+  return full(r, p, &take, verdict, err);
+}
+
+
+int drover_pick_node(drover_router *r, drover_pick *p, double now, double rnd,
+                     drover_err *err) {
+  drover_pick_begin(r, p, now, rnd);
+  uint32_t tries = atom_get_u32(r->table.count);
+  int rc;
+  do {
+    rc = drover_pick_choose(r, p, err);
+    if (rc == DROVER_OK)
+      rc = drover_pick_claim(r, p, p->node, err);
+  } while (rc == DROVER_EAGAIN && tries--);
+  return rc == DROVER_EAGAIN ? drover_pick_why(r, p, err) : rc;
+}

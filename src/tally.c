@@ -1,0 +1,167 @@
+/* tally: see tally.h, and the counting calls of drover.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "tally.h"
+
+#include <string.h>
+
+#include "hall.h"
+
+/* Our own cost is microseconds; first tokens have OpenTelemetry's buckets
+ * (semantic conventions for generative AI). */
+const double tally_overhead_bounds[TALLY_OVERHEAD] = {
+  1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2,
+  0.1,
+};
+const double tally_first_bounds[TALLY_FIRST] = {
+  0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5,
+  7.5, 10,
+};
+
+
+size_t tally_size(uint32_t members, uint32_t rows) {
+  return members * sizeof(struct tally_router) +
+         ((size_t)members + 1) * rows * sizeof(struct tally_node);
+}
+
+
+struct tally tally_view(void *span, uint32_t members, uint32_t rows,
+                        const uint32_t *top) {
+  struct tally_router *routers = span;
+  return (struct tally){
+    .routers = routers, .nodes = (struct tally_node *)(routers + members),
+    .rows = rows, .members = members, .top = top,
+  };
+}
+
+
+static void add_node(struct tally_node *to, const struct tally_node *from) {
+  for (int i = 0; i < TALLY_TOKENS; i++)
+    to->tokens[i] += atom_get_u64(&from->tokens[i]);
+  to->dollars += atom_get_f64(&from->dollars);
+  for (int i = 0; i < ERR_KINDS; i++) {
+    to->attempts[i] += atom_get_u64(&from->attempts[i]);
+    to->outcomes[i] += atom_get_u64(&from->outcomes[i]);
+  }
+}
+
+
+static void sum_all(const struct tally *t, uint32_t row,
+                    struct tally_node *out) {
+  uint32_t top = atom_get_u32(t->top);
+  memset(out, 0, sizeof *out);
+  for (uint32_t m = 0; m < top; m++)
+    add_node(out, tally_of(t, m, row));
+}
+
+
+void tally_base(const struct tally *t, uint32_t row, struct tally_node *out) {
+  memset(out, 0, sizeof *out);
+  add_node(out, tally_of(t, t->members, row));
+}
+
+
+void tally_sum(const struct tally *t, uint32_t row, struct tally_node *out) {
+  struct tally_node base;
+  tally_base(t, row, &base);        /* before the sum: it only grows */
+  sum_all(t, row, out);
+  for (int i = 0; i < TALLY_TOKENS; i++)
+    out->tokens[i] -= base.tokens[i];
+  out->dollars -= base.dollars;
+  for (int i = 0; i < ERR_KINDS; i++) {
+    out->attempts[i] -= base.attempts[i];
+    out->outcomes[i] -= base.outcomes[i];
+  }
+}
+
+
+void tally_rebase(const struct tally *t, uint32_t row) {
+  struct tally_node sum, *base = tally_of(t, t->members, row);
+  sum_all(t, row, &sum);
+  for (int i = 0; i < TALLY_TOKENS; i++)
+    atom_set_u64(&base->tokens[i], sum.tokens[i]);
+  atom_set_f64(&base->dollars, sum.dollars);
+  for (int i = 0; i < ERR_KINDS; i++) {
+    atom_set_u64(&base->attempts[i], sum.attempts[i]);
+    atom_set_u64(&base->outcomes[i], sum.outcomes[i]);
+  }
+}
+
+
+void tally_sum_router(const struct tally *t, struct tally_router *out) {
+  uint32_t top = atom_get_u32(t->top);
+  memset(out, 0, sizeof *out);
+  for (uint32_t m = 0; m < top; m++) {
+    const struct tally_router *from = &t->routers[m];
+    for (int i = 0; i <= TALLY_OVERHEAD; i++)
+      out->overhead[i] += atom_get_u64(&from->overhead[i]);
+    for (int i = 0; i <= TALLY_FIRST; i++)
+      out->first[i] += atom_get_u64(&from->first[i]);
+    out->overhead_sum += atom_get_f64(&from->overhead_sum);
+    out->first_sum += atom_get_f64(&from->first_sum);
+    for (int i = 0; i < TALLY_LIMITS; i++)
+      out->refused[i] += atom_get_u64(&from->refused[i]);
+    for (int i = 0; i < TALLY_COUNTS; i++)
+      out->counts[i] += atom_get_u64(&from->counts[i]);
+    out->pending += atom_get_i64(&from->pending);
+  }
+}
+
+
+double tally_total(const uint64_t kinds[ERR_KINDS]) {
+  uint64_t sum = 0;
+  for (int i = 0; i < ERR_KINDS; i++)
+    sum += kinds[i];
+  return (double)sum;
+}
+
+
+double tally_failed(const uint64_t kinds[ERR_KINDS]) {
+  return tally_total(kinds) - (double)kinds[err_row(DROVER_OK)] -
+         (double)kinds[err_row(DROVER_ECANCELLED)];
+}
+
+
+/* ---- the counting calls ---- */
+
+static void observe(uint64_t *buckets, const double *bounds, int count,
+                    double *sum, double seconds) {
+  int i = 0;
+  if (!(seconds >= 0))              /* NaN: not measured */
+    return;
+  while (i < count && seconds > bounds[i])
+    i++;
+  atom_bump_u64(&buckets[i], 1);
+  atom_bump_f64(sum, seconds);
+}
+
+
+void drover_request_done(drover_router *r, uint32_t node, int code,
+                         double overhead, double first_token) {
+  int m = ticket_member(r, NULL);
+  if (m < 0)                        /* no slot left: nothing could be picked */
+    return;
+  if (node >= r->tally.rows)
+    node = 0;
+  atom_bump_u64(&tally_of(&r->tally, (uint32_t)m, node)
+                   ->outcomes[err_row(code)], 1);
+  struct tally_router *t = &r->tally.routers[m];
+  observe(t->overhead, tally_overhead_bounds, TALLY_OVERHEAD,
+          &t->overhead_sum, overhead);
+  observe(t->first, tally_first_bounds, TALLY_FIRST, &t->first_sum,
+          first_token);
+}
+
+
+void drover_request_pending(drover_router *r, int delta) {
+  int m = ticket_member(r, NULL);
+  if (m >= 0)
+    atom_bump_i64(&r->tally.routers[m].pending, delta);
+}
+
+
+void drover_count(drover_router *r, int counter) {
+  int m = ticket_member(r, NULL);
+  if (m >= 0 && counter >= 0 && counter < TALLY_COUNTS)
+    atom_bump_u64(&r->tally.routers[m].counts[counter], 1);
+}

@@ -1,0 +1,246 @@
+/* ticket: one attempt, from the slot that was taken to the settling; and the
+ * member that holds it. A member's tickets are an array in the zone, so that
+ * another process finds them when this one is killed; which of them are free
+ * only the owner knows (a list through the tickets, its head in the handle).
+ *
+ * Settling goes feed -> count -> give the cells back -> free: the row cannot
+ * get another node while the cells still hold it. Death at any point is safe:
+ * the reaper counts a sent attempt as lost unless it is free already (dying
+ * behind the count counts it twice, once as lost: attempts - lost stays true),
+ * and zeroes all cells of the member at once.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <math.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/process.h"
+#include "base/rand.h"
+#include "hall.h"
+#include "node/average.h"
+
+
+static struct ticket *tickets_of(const struct drover_router *r,
+                                 uint32_t member) {
+  return r->tickets + (size_t)member * r->tickets_max;
+}
+
+
+static int swap(uint32_t *state, uint32_t from, uint32_t to) {
+  return __atomic_compare_exchange_n(state, &from, to, 0, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED);
+}
+
+
+/* ---- the member ---- */
+
+static int claim(struct drover_router *r, drover_err *err) {
+  r->self = member_self();
+  int slot = member_claim(&r->members, r->self);
+  if (slot < 0)
+    return drover_fail(err, slot, "all %u members of the zone are taken",
+                       r->members.count);
+  r->pid = process_pid();
+  r->slot = slot;
+  r->free = r->fresh = 0;
+  r->serial = (uint32_t)rand_entropy();
+  return slot;
+}
+
+
+int ticket_member(struct drover_router *r, drover_err *err) {
+  return r->pid == process_pid() ? r->slot : claim(r, err);
+}
+
+
+/* ---- opening ---- */
+
+uint32_t ticket_open(struct drover_router *r, uint32_t node, uint32_t tokens,
+                     const struct breaker_permit *permit) {
+  struct ticket *t = tickets_of(r, (uint32_t)r->slot);
+  uint32_t number = r->free;
+  if (!number) {
+    if (r->fresh == r->tickets_max)
+      return 0;
+    number = ++r->fresh;
+    t += number - 1;
+  } else {
+    t += number - 1;
+    r->free = t->next;
+  }
+  if (++r->serial == 0)
+    r->serial = 1;
+  atom_set_u32(&t->serial, r->serial);
+  atom_set_u32(&t->node, node);
+  atom_set_u32(&t->tokens, tokens);
+  atom_set_u32(&t->permit.epoch, permit->epoch);
+  atom_set_u32(&t->permit.probe, permit->probe);
+  atom_set_u32(&t->sent, 0);
+  __atomic_store_n(&t->state, TICKET_PICKED, __ATOMIC_RELEASE);
+  return number;
+}
+
+
+/* The open ticket of a pick, or NULL: none, settled, or another process's. */
+static struct ticket *find(struct drover_router *r, const drover_pick *p) {
+  if (p->ticket == 0 || p->ticket > r->fresh || r->pid != process_pid())
+    return NULL;
+  struct ticket *t = tickets_of(r, (uint32_t)r->slot) + p->ticket - 1;
+  return atom_get_u32(&t->serial) == p->serial ? t : NULL;
+}
+
+
+int drover_ticket_sent(drover_router *r, drover_pick *p) {
+  struct ticket *t = find(r, p);
+  if (!t || atom_get_u32(&t->state) != TICKET_PICKED)
+    return DROVER_ECLOSED;
+  atom_set_u32(&t->sent, 1);
+  __atomic_store_n(&t->state, TICKET_SENT, __ATOMIC_RELEASE);
+  p->tried[(t->node - 1) >> 6] |= UINT64_C(1) << ((t->node - 1) & 63);
+  return DROVER_OK;
+}
+
+
+/* ---- settling ---- */
+
+static void count(struct drover_router *r, uint32_t member,
+                  const struct ticket *t, const drover_outcome *o) {
+  struct tally_node *c = tally_of(&r->tally, member, t->node);
+  atom_bump_u64(&c->attempts[err_row(o->code)], 1);
+  atom_bump_u64(&c->tokens[TALLY_INPUT], o->prompt_tokens);
+  atom_bump_u64(&c->tokens[TALLY_OUTPUT], o->completion_tokens);
+  if (o->cached_tokens)
+    atom_bump_u64(&c->tokens[TALLY_CACHED], o->cached_tokens);
+  if (o->dollars > 0)
+    atom_bump_f64(&c->dollars, o->dollars);
+}
+
+
+/* What the outcome says about the node. A refusal of this one request (a bad
+ * request, a content policy) still shows that the node answers; our own
+ * mistakes and cancellations show nothing. */
+static enum breaker_verdict verdict_of(const drover_outcome *o, int sent) {
+  if (err_hurts_node(o->code))
+    return BREAKER_FAILURE;
+  if (!sent)
+    return BREAKER_NEUTRAL;
+  switch (o->code) {
+  case DROVER_OK: case DROVER_EBADREQUEST: case DROVER_ECONTEXT:
+  case DROVER_EPOLICY: case DROVER_ENOTFOUND: case DROVER_ETOOLARGE:
+    return BREAKER_SUCCESS;
+  default:
+    return BREAKER_NEUTRAL;
+  }
+}
+
+
+/* The jitter of an opening is drawn from the decision's number. */
+static double jitter(double rnd, uint32_t epoch, uint32_t node) {
+  uint64_t bits;
+  memcpy(&bits, &rnd, sizeof bits);
+  bits = hash_mix(bits + ((uint64_t)epoch << 32 | node));
+  return (double)(bits >> 11) * 0x1p-53;
+}
+
+
+static void feed(struct drover_router *r, const struct ticket *t,
+                 const drover_outcome *o, double now, double rnd) {
+  drover_node *row = &r->table.rows[t->node];
+  struct node_row *own = &r->table.own[t->node];
+  enum breaker_verdict verdict = verdict_of(o, (int)t->sent);
+  int failed = verdict == BREAKER_FAILURE;
+  if (verdict != BREAKER_NEUTRAL) {
+    struct node_sample s = {
+      .failed = failed, .replied = !failed,
+      .first_token_ms = o->first_token_ms, .token_ms = o->token_ms,
+    };
+    node_average_feed(row, own, &s, now);
+  }
+  if (failed)
+    __atomic_store_n(&own->last_code, o->code, __ATOMIC_RELAXED);
+  double until = node_breaker_leave(row, own, &t->permit, verdict, now,
+                   failed ? jitter(rnd, t->permit.epoch, t->node) : 0);
+  if (until > 0 && until < atom_get_f64(&r->shared->due_at))
+    atom_set_f64(&r->shared->due_at, until);
+}
+
+
+static void settle(struct drover_router *r, uint32_t number,
+                   const drover_outcome *o, double now, double rnd) {
+  uint32_t member = (uint32_t)r->slot;
+  struct ticket *t = tickets_of(r, member) + number - 1;
+  drover_node *row = &r->table.rows[t->node];
+  feed(r, t, o, now, rnd);
+  if (t->sent)
+    count(r, member, t, o);
+  limit_cells_give(&r->cells, member, t->node, t->tokens);
+  /* Advisory: two that settle at once may lose one of these; the next claim
+   * on the row, or the tick, writes the sum of the cells. */
+  uint32_t on = atom_get_u32(&row->inflight);
+  uint32_t tokens = atom_get_u32(&row->inflight_tokens);
+  atom_set_u32(&row->inflight, on ? on - 1 : 0);
+  atom_set_u32(&row->inflight_tokens, tokens > t->tokens ? tokens - t->tokens
+                                                         : 0);
+  t->next = r->free;
+  r->free = number;
+  __atomic_store_n(&t->state, TICKET_FREE, __ATOMIC_RELEASE);
+}
+
+
+int drover_ticket_done(drover_router *r, drover_pick *p,
+                       const drover_outcome *o, double now) {
+  struct ticket *t = find(r, p);
+  uint32_t number = p->ticket;
+  p->ticket = 0;
+  if (!t || !swap(&t->state, t->sent ? TICKET_SENT : TICKET_PICKED,
+                  TICKET_SETTLING))
+    return DROVER_ECLOSED;
+  settle(r, number, o, now, p->rnd);
+  return DROVER_OK;
+}
+
+
+void ticket_leave(struct drover_router *r) {
+  if (r->pid != process_pid())
+    return;                         /* never claimed, or the parent's */
+  struct ticket *t = tickets_of(r, (uint32_t)r->slot);
+  drover_outcome o = { .code = DROVER_ECANCELLED, .first_token_ms = NAN,
+                       .token_ms = NAN };
+  for (uint32_t i = 0; i < r->fresh; i++)
+    if (swap(&t[i].state, TICKET_PICKED, TICKET_SETTLING) ||
+        swap(&t[i].state, TICKET_SENT, TICKET_SETTLING))
+      settle(r, i + 1, &o, 0, 0);
+  atom_set_i64(&r->tally.routers[r->slot].pending, 0);
+  member_leave(&r->members, r->slot);
+  r->pid = 0;
+}
+
+
+/* ---- a dead member ---- */
+
+/* Nobody else works on this member now (member_reap()); if this process dies
+ * too, the next reaper goes on. Counting comes before freeing, so a death in
+ * between counts one lost attempt twice rather than never. */
+void ticket_reclaim(struct drover_router *r, uint32_t member) {
+  struct ticket *t = tickets_of(r, member);
+  drover_outcome lost = { .code = DROVER_ELOST };
+  for (uint32_t i = 0; i < r->tickets_max; i++) {
+    uint32_t state = __atomic_load_n(&t[i].state, __ATOMIC_ACQUIRE);
+    if (atom_get_u32(&t[i].serial) == 0)
+      break;                        /* never used, and none above */
+    if (state == TICKET_FREE)
+      continue;
+    drover_node *row = &r->table.rows[t[i].node];
+    struct node_row *own = &r->table.own[t[i].node];
+    node_breaker_leave(row, own, &t[i].permit, BREAKER_NEUTRAL, 0, 0);
+    if (t[i].sent)
+      count(r, member, &t[i], &lost);
+    __atomic_store_n(&t[i].state, TICKET_FREE, __ATOMIC_RELEASE);
+  }
+  limit_cells_reclaim(&r->cells, member);
+  atom_set_i64(&r->tally.routers[member].pending, 0);
+  uint32_t rows = atom_get_u32(r->table.count);
+  for (uint32_t i = 1; i <= rows; i++)
+    route_renew(r, i);
+  member_leave(&r->members, (int)member);
+}
