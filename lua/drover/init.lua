@@ -99,6 +99,12 @@ function _M.sleep(s)
 end
 
 
+-- Seconds on the clock that Drover measures with; it starts anywhere.
+function _M.now()
+  return loops.get().now()
+end
+
+
 -- Hand the loop to another library's.
 function _M.loop(name)
   return loops.choose(name)
