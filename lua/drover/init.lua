@@ -55,6 +55,12 @@ function _M.new(conf)
 end
 
 
+-- The routers that init_by_lua made, by name (for resty/init.lua).
+function _M.made()
+  return made
+end
+
+
 -- ---- tasks ----
 
 -- Run f(…) as a task: at once, up to its first wait.

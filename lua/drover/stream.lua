@@ -85,6 +85,13 @@ function mt:next()
 end
 
 
+-- True when next() would not wait.
+function mt:ready()
+  local attempt = self.attempt
+  return self.held[self.at] ~= nil or attempt.first <= attempt.last
+end
+
+
 -- for event in stream:events() do … end
 function mt:events()
   return mt.next, self
