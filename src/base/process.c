@@ -121,3 +121,10 @@ void process_transport_set(void *transport) {
   process_pid();                    /* the fork handlers must be there */
   atomic_store(&record.transport, transport);
 }
+
+
+int process_transport_claim(void *transport) {
+  void *none = NULL;
+  process_pid();
+  return atomic_compare_exchange_strong(&record.transport, &none, transport);
+}

@@ -35,4 +35,8 @@ void process_zone_drop(void *map);
 void *process_transport(void);
 void process_transport_set(void *transport);
 
+
+/* Put it there if none is. 1 when it was put, 0 when another was first. */
+int process_transport_claim(void *transport);
+
 #endif
