@@ -541,7 +541,8 @@ typedef struct drover_span {
 /* Find the bytes of one field. `path` is a run of steps, each closed by a NUL:
  * "kNAME" is a member of an object, "i7" the element 7 of an array (from 0).
  * DROVER_OK, DROVER_ENOTFOUND, or DROVER_EFORMAT. The first of equal keys
- * wins; keys compare after unescaping. */
+ * wins; keys compare after unescaping. The whole text is checked; other
+ * values may be up to 1024 deep. */
 int drover_json_find(const char *json, size_t size, const char *path,
                      size_t path_size, drover_span *out, drover_err *err);
 

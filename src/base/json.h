@@ -4,7 +4,7 @@
  *
  * Every call checks what it passes: structure, escapes, control characters,
  * UTF-8 (no overlong form, no surrogate, nothing past U+10FFFF), and a depth
- * of at most JSON_DEPTH_MAX. A byte order mark is not JSON. An escaped lone
+ * of at most JSON_DEPTH_MAX (a search may pass over deeper ones). A byte order mark is not JSON. An escaped lone
  * surrogate is in RFC 8259's grammar, so it passes; unescaped it is U+FFFD.
  *
  * Reading an object, wherever it stands:
@@ -24,7 +24,10 @@
 
 #include "../drover.h"
 
-enum { JSON_DEPTH_MAX = 128 };
+enum {
+  JSON_DEPTH_MAX = 128,
+  JSON_PASSED_MAX = 1024            /* what json_find() can pass over */
+};
 
 enum json_kind {                    /* of a value: its first byte */
   JSON_NONE = 0, JSON_OBJECT = '{', JSON_ARRAY = '[', JSON_STRING = '"',
@@ -37,9 +40,10 @@ struct json {
   const unsigned char *start;
   const char *fault;                /* what is wrong at `at`; NULL: nothing */
   int depth;                        /* containers entered and not left */
+  int depth_max;
   int array;                        /* the innermost one is an array */
   int first;                        /* and nothing of it is read yet */
-  uint64_t arrays[JSON_DEPTH_MAX / 64];   /* bit n: container n is an array */
+  uint64_t arrays[JSON_PASSED_MAX / 64];  /* bit n: container n is an array */
 };
 
 struct json_text {                  /* a string's inside, still escaped */
@@ -94,7 +98,7 @@ long json_unescape(const char *from, size_t size, char *to);
 
 
 /* Find the value at a path: see drover_json_find(). The whole text is
- * checked, what stands behind the value too. */
+ * checked, what stands behind the value too, down to JSON_PASSED_MAX. */
 int json_find(struct json *j, const char *path, size_t path_size,
               drover_span *out, drover_err *err);
 
