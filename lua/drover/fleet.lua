@@ -84,7 +84,7 @@ end
 
 -- Add our rows to the table under a configuration's number. Returns true, or
 -- nil and an error.
-function mt:apply(handle, generation, order)
+function _M.apply(handle, generation, order)
   local e = ffi.new("drover_err")
   for _, row in ipairs(order) do
     local code = node.add(handle, row, generation, e)

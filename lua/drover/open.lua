@@ -122,8 +122,11 @@ function _M.new(conf)
     active = {}, policies = setmetatable({}, { __mode = "k" }),
     prepared = false, closed = false,
   }
+  local weak = setmetatable({ router }, { __mode = "v" })
   router.handle = ffi.gc(handle, function(h)
-    router.closed = true
+    if weak[1] then                     -- at exit: others may come after us
+      weak[1].closed = true
+    end
     C.drover_router_close(h)
   end)
   router.generation = C.drover_router_generation(handle)
@@ -144,7 +147,7 @@ function _M.prepare(router)
   local handle, conf = router.handle, router.conf
   local now = C.drover_clock()
   if C.drover_router_apply_begin(handle, router.generation) == 1 then
-    local ok, e = router.fleet:apply(handle, router.generation, conf.rows)
+    local ok, e = fleets.apply(handle, router.generation, conf.rows)
     if not ok then
       return nil, e
     end

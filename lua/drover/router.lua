@@ -144,12 +144,12 @@ function mt:batch(list, opts)
 end
 
 
-function mt:complete()
+function mt.complete()
   error("router:complete: not built yet, use router:chat", 2)
 end
 
 
-function mt:embed()
+function mt.embed()
   error("router:embed: not built yet", 2)
 end
 

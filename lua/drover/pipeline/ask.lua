@@ -191,6 +191,31 @@ local function stream(run, request, options)
 end
 
 
+-- A call of a group (parallel, map): when another one of the group fails, or
+-- of a group around it, this one is cancelled.
+local function grouped(run, request, options)
+  local flight, why = run.router:begin(request, options, false)
+  if not flight then
+    return nil, why
+  end
+  local function cancel()
+    flight:cancel()
+  end
+  local group = run.group
+  while group do
+    group.running[cancel] = true
+    group = group.outer
+  end
+  local reply, failed = flight:reply()
+  group = run.group
+  while group do
+    group.running[cancel] = nil
+    group = group.outer
+  end
+  return reply, failed
+end
+
+
 local function send(run, request)
   local options = {}
   for name, value in pairs(run.options) do
@@ -199,6 +224,8 @@ local function send(run, request)
   options.timeout = run:left()
   if run.streams then
     return stream(run, request, options)
+  elseif run.group then
+    return grouped(run, request, options)
   end
   return run.router:chat(request, options)
 end

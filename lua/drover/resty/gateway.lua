@@ -1,0 +1,307 @@
+-- The gateway under nginx: an HTTP request in, a router's answer out. What
+-- is pure (routes, bodies, error answers, chunks) lies in gateway/*; here is
+-- what says `ngx`.
+--
+-- A client that goes away cancels its flight: on_abort is told by nginx, a
+-- failed write tells us.
+--
+-- SPDX-License-Identifier: MIT
+local ffi = require "ffi"
+local C = require "drover.core"
+local answer = require "drover.gateway.answer"
+local body = require "drover.gateway.body"
+local config = require "drover.gateway.config"
+local drover = require "drover"
+local json = require "drover.json"
+local key_ring = require "drover.gateway.keys"
+local resty = require "drover.resty"
+local route = require "drover.gateway.route"
+local sse = require "drover.gateway.sse"
+
+local concat, format = table.concat, string.format
+local flush, header, print, req = ngx.flush, ngx.header, ngx.print, ngx.req
+local on_abort = ngx.on_abort
+local var = ngx.var
+
+local _M = {}
+
+local EXIT_CLOSED = 499               -- nginx's: the client is gone
+local settings, router, keys, started
+local id_lead, id_count = nil, 0
+
+
+-- ---- starting ----
+
+-- In init_by_lua: read the configuration at `path`, make the router. `dir`
+-- is the server's own folder. Raises, so that nginx keeps what it has.
+function _M.init(path, dir)
+  local why
+  settings, why = config.read(path)
+  if not settings then
+    error(why, 0)
+  end
+  resty.folder(dir)
+  router, why = drover.new(settings.router)
+  if not router then
+    error(path .. ": " .. tostring(why), 0)
+  end
+  keys = key_ring.new(settings.keys)
+  started = ngx.time()
+end
+
+
+function _M.init_worker()
+  id_lead = format("%08x%04x", tonumber(C.drover_entropy() % 2 ^ 32),
+                   ngx.worker.pid() % 65536)
+  resty.init_worker()
+end
+
+
+-- ---- answering ----
+
+local function send(status, text, kind)
+  ngx.status = status
+  header["content-type"] = kind or "application/json"
+  header["content-length"] = #text
+  print(text)
+end
+
+
+local function refuse(status, message, param, code)
+  header["x-should-retry"] = "false"
+  send(status, answer.body(status, message, param, code))
+end
+
+
+local function fail(err)
+  if err.kind == "cancelled" then
+    return ngx.exit(EXIT_CLOSED)
+  end
+  local status, text, headers = answer.from_err(err)
+  for name, value in pairs(headers) do
+    header[name] = value
+  end
+  send(status, text)
+end
+
+
+-- The caller's id of the request, or one of ours.
+local function request_id()
+  local given = body.request_id(var.http_x_request_id)
+  if given then
+    return given
+  end
+  id_count = id_count + 1
+  return format("req_%s%08x", id_lead, id_count)
+end
+
+
+-- The body of the request, or nil, status, message.
+local function read_body()
+  local length = tonumber(var.content_length)
+  if length and length > settings.max_body then
+    return nil, 413, format("The body has %d bytes; at most %d are taken.",
+                            length, settings.max_body)
+  end
+  req.read_body()
+  local text = req.get_body_data()
+  if text then
+    return text
+  end
+  local path = req.get_body_file()    -- larger than nginx's buffer
+  local file = path and io.open(path, "rb")
+  if not file then
+    return ""
+  end
+  text = file:read("*a")
+  file:close()
+  return text
+end
+
+
+-- ---- chat ----
+
+local function answer_whole(flight)
+  local reply, err = flight:reply()
+  if not reply then
+    return fail(err)
+  end
+  local text = flight.body
+  if not text then
+    reply.drover = nil
+    text = json.encode(reply)
+  end
+  send(200, text)
+end
+
+
+-- Write what has come, all events of one wake-up in one piece. Returns true,
+-- or nil when the client is gone.
+local function pass_events(stream, writer)
+  local out, n = {}, 0
+  local event = stream:next()
+  while event do
+    n = n + 1
+    out[n] = writer:event(event)
+    if not stream:ready() then
+      if not print(concat(out, "", 1, n)) or not flush(true) then
+        return nil
+      end
+      n = 0
+    end
+    event = stream:next()
+  end
+  if n > 0 then
+    print(concat(out, "", 1, n))
+  end
+  return true
+end
+
+
+local function answer_stream(flight, usage)
+  local stream, err = flight:stream()
+  if not stream then
+    return fail(err)
+  end
+  header["content-type"] = "text/event-stream; charset=utf-8"
+  header["cache-control"] = "no-cache"
+  header["x-accel-buffering"] = "no"
+  local writer = sse.new(usage)
+  if not pass_events(stream, writer) then
+    stream:cancel()
+    return ngx.exit(EXIT_CLOSED)
+  end
+  err = stream.err
+  if not err then
+    print(writer:finish())
+  elseif err.kind == "cancelled" then
+    return ngx.exit(EXIT_CLOSED)
+  else
+    ngx.log(ngx.WARN, "drover: a stream broke: ", tostring(err))
+    print(answer.sse(err))
+  end
+end
+
+
+local routes = {}
+
+
+function routes.chat(_, caller)
+  local text, status, message = read_body()
+  if not text then
+    return refuse(status, message)
+  end
+  local request, problem = body.read(text)
+  if not request then
+    return refuse(400, problem.message, problem.param, problem.code)
+  end
+  local streamed = request.stream == true
+  local opts = caller and caller.name and { key = caller.name } or nil
+  local flight, err = router:begin(json.raw(text), opts, streamed)
+  if not flight then
+    return fail(err)
+  end
+  on_abort(function() flight:cancel() end)
+  if not streamed then
+    return answer_whole(flight)
+  end
+  local options = request.stream_options
+  return answer_stream(flight, options and options.include_usage == true)
+end
+
+
+-- ---- the rest ----
+
+function routes.models()
+  send(200, body.models(router:models() or {}, started))
+end
+
+
+function routes.model(name)
+  for _, known in ipairs(router:models() or {}) do
+    if known == name then
+      return send(200, body.model(name, started))
+    end
+  end
+  refuse(404, format("The model '%s' does not exist.", name), "model",
+         "model_not_found")
+end
+
+
+-- Whether some node can take a request now.
+local function has_room()
+  if not router:stats() then
+    return false
+  end
+  local p = ffi.new("drover_pick")
+  C.drover_pick_begin(router.handle, p, C.drover_clock(), 0.5)
+  for i = 1, C.drover_node_count(router.handle) do
+    if C.drover_pick_may(router.handle, p, i) == 1 then
+      return true
+    end
+  end
+  return false
+end
+
+
+function routes.health()
+  if has_room() then
+    return send(200, '{"status":"ok"}')
+  end
+  header["retry-after"] = 1
+  send(503, '{"status":"no node can take a request"}')
+end
+
+
+function routes.metrics()
+  local text, err = router:metrics()
+  if not text then
+    return fail(err)
+  end
+  send(200, text, "text/plain; version=0.0.4; charset=utf-8")
+end
+
+
+function routes.nodes()
+  local from = var.remote_addr
+  if not (from:find("^127%.") or from == "::1" or from == "unix:") then
+    return refuse(404, "There is nothing at this path.")
+  end
+  local nodes, err = router:nodes()
+  if not nodes then
+    return fail(err)
+  end
+  send(200, json.encode{ nodes = json.array(nodes) })
+end
+
+
+-- content_by_lua: one request.
+function _M.serve()
+  header["x-request-id"] = request_id()
+  local name, argument = route.find(req.get_method(), var.uri)
+  if not name then
+    local status = argument
+    return refuse(status, status == 405 and "This path wants another method."
+                  or "There is nothing at this path.")
+  end
+  local caller
+  if keys and route.GUARDED[name] then
+    caller = keys:find(var.http_authorization)
+    if not caller then
+      return refuse(401, "Incorrect API key provided.", nil, "invalid_api_key")
+    end
+  end
+  return routes[name](argument, caller)
+end
+
+
+-- error_page: what nginx itself refused, in the same shape.
+function _M.refused()
+  local status = ngx.status
+  header["x-request-id"] = request_id()
+  refuse(status, status == 413 and "The body is too large."
+         or "nginx refused the request (" .. status .. ").")
+end
+
+
+return _M
