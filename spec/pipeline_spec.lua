@@ -18,14 +18,26 @@ local function reply(text, more)
 end
 
 
--- A router whose answer(text of the last message, request, opts) decides.
+-- A router whose answer(text of the last message, request, flight) decides;
+-- `flight` is nil for a call that nobody may cancel.
 local function router_of(answer)
   local router = { requests = {}, opts = {} }
-  function router:chat(request, opts)
+  function router:begin(request, opts)
+    local flight = { gate = loop.get().gate() }
+    function flight.reply()
+      return self:chat(request, opts, flight)
+    end
+    function flight.cancel()
+      flight.cancelled = true
+      flight.gate:post()
+    end
+    return flight
+  end
+  function router:chat(request, opts, flight)
     self.requests[#self.requests + 1] = request
     self.opts[#self.opts + 1] = opts
     local last = request.messages[#request.messages].content
-    local text, why = answer(last, request, opts)
+    local text, why = answer(last, request, flight)
     if not text then
       return nil, why
     end
@@ -187,6 +199,24 @@ describe("p.parallel", function()
     local y, why = p.run(echo(), step, "x")
     assert.is_nil(y)
     assert.equal("b", why.item)
+  end)
+
+  it("cancels what still runs when one fails", function()
+    local router = router_of(function(_, _, flight)
+      flight.gate:wait()
+      assert.is_true(flight.cancelled)
+      return nil, err.new("cancelled")
+    end)
+    local ask = p.ask{ prompt = "never answered" }
+    local step = p.parallel{
+      a = ask, b = p.map(ask),
+      c = function() return nil, err.new("quota", "no money") end,
+    }
+    local y, why, ledger = p.run(router, step, { 1, 2 })
+    assert.is_nil(y)
+    assert.same({ "quota", "c" }, { why.kind, why.item })
+    assert.same({ "cancelled", "cancelled", "cancelled" },
+                { ledger[1].kind, ledger[2].kind, ledger[3].kind })
   end)
 
   it("keeps the error beside the results when partial", function()
