@@ -41,6 +41,7 @@ local function one(run, request)
   local reply
   if run.stream then
     local stream
+    flight.whole = true         -- no text is seen before all of it is here
     stream, e = flight:stream()
     if stream then
       reply, e = stream:join()

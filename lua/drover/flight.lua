@@ -87,7 +87,8 @@ end
 
 
 -- Wait until the attempt stands: at its first content when it streams, whole
--- when not. Returns nothing, or its error.
+-- when not, or when nobody sees the stream before its end (`self.whole`).
+-- Returns nothing, or its error.
 local function reach(self, attempt)
   if not self.call.stream then
     attempt:wait()
@@ -95,15 +96,17 @@ local function reach(self, attempt)
   end
   local held, n = {}, 0
   self.held = held
-  repeat
-    local event = attempt:next()
-    if not event then
-      return attempt.err
-    end
+  for event in attempt.next, attempt do
     n = n + 1
     held[n] = event
-  until has_content(event)
-  attempt:commit()
+    if not attempt.committed and has_content(event) then
+      attempt:commit()
+      if not self.whole then
+        return nil
+      end
+    end
+  end
+  return attempt.err
 end
 
 
