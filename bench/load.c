@@ -9,8 +9,9 @@
  * start. With --stream, `N@CLOCK` in each chunk gives its transit time, and
  * a stream counts only if it ends in [DONE]. With --close, one connection a
  * request, and --log writes "port status start end" for each (monotonic
- * seconds). It prints one line of figures; CPU is that of --pids, from
- * /proc/PID/task/<each>/schedstat, after the warm-up.
+ * seconds). After --seconds no new request begins. It prints one line of
+ * figures; CPU is that of --pids, from /proc/PID/task/<each>/schedstat,
+ * after the warm-up.
  *
  * SPDX-License-Identifier: MIT */
 #include <arpa/inet.h>
@@ -32,10 +33,12 @@
 
 enum { CONNS_MAX = 4096, IN_MAX = 16384, PIDS_MAX = 16, WAIT_MAX = 1 << 20 };
 
+#define DRAIN_NS 10000000000LL      /* for what runs when --seconds are over */
+
 struct conn {
   int     fd;                       /* -1: closed */
   int     port, status, chunked, streaming, ended;
-  long    missing;                  /* bytes of the body still to come; -1: head */
+  long    missing;                  /* bytes of the body to come; -1: head */
   int64_t start_ns;                 /* intended */
   size_t  used;
   char    in[IN_MAX];
@@ -50,7 +53,7 @@ struct load {
   const char *path;
   char  *request;
   size_t request_size, idle_count;
-  int64_t next_ns, began_ns, measured_ns, *arrivals;
+  int64_t next_ns, measured_ns, *arrivals;
   uint64_t cpu_ns, random;
   FILE  *log;
   struct conn *all, **idle;
@@ -98,7 +101,8 @@ static uint64_t cpu_now(const struct load *l) {
     DIR *dir = opendir(path);
     for (struct dirent *d; dir && (d = readdir(dir));) {
       unsigned long long ns = 0;
-      snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", l->pids[i], d->d_name);
+      snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", l->pids[i],
+               d->d_name);
       FILE *f = d->d_name[0] == '.' ? NULL : fopen(path, "r");
       if (f && fscanf(f, "%llu", &ns) == 1) sum += ns;
       if (f) fclose(f);
@@ -110,7 +114,8 @@ static uint64_t cpu_now(const struct load *l) {
 
 
 static int connect_conn(struct load *l, struct conn *c) {
-  struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)l->port),
+  struct sockaddr_in a = { .sin_family = AF_INET,
+                           .sin_port = htons((uint16_t)l->port),
                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
   socklen_t size = sizeof a;
   int one = 1;
@@ -164,7 +169,8 @@ static void finish(struct load *l, struct conn *c, int ok) {
     if (ok) add_sample(&l->replies, (double)(now - c->start_ns) / 1e3);
   }
   if (l->log)
-    fprintf(l->log, "%d %d %.6f %.6f\n", c->port, ok ? 200 : c->status == 200 ? -1 : c->status,
+    fprintf(l->log, "%d %d %.6f %.6f\n", c->port,
+            ok ? 200 : c->status == 200 ? -1 : c->status,
             (double)c->start_ns / 1e9, (double)now / 1e9);
   if (l->ended == l->warm) {
     l->measured_ns = now;
@@ -177,7 +183,8 @@ static void finish(struct load *l, struct conn *c, int ok) {
 
 
 /* Bytes of a stream: transit of each chunk whose clock lies in them. */
-static void read_chunks(struct load *l, struct conn *c, char *from, size_t size) {
+static void read_chunks(struct load *l, struct conn *c, char *from,
+                        size_t size) {
   int64_t now = clock_ns();
   char kept = from[size], *at = from;
   from[size] = 0;
@@ -218,10 +225,12 @@ static int take(struct load *l, struct conn *c) {
     from = (size_t)head;
   }
   if (c->chunked) {
-    int last = c->used >= 5 && !memcmp(c->in + c->used - 5, "0\r\n\r\n", 5);
-    char *cut = last ? c->in + c->used : memrchr(c->in + from, '\n', c->used - from);
+    char *end = c->in + c->used;
+    int last = c->used >= 5 && !memcmp(end - 5, "0\r\n\r\n", 5);
+    char *cut = last ? end : memrchr(c->in + from, '\n', c->used - from);
     size_t whole = cut ? (size_t)(cut - c->in) : from;
-    if (l->stream && whole > from) read_chunks(l, c, c->in + from, whole - from);
+    if (l->stream && whole > from)
+      read_chunks(l, c, c->in + from, whole - from);
     c->used -= whole;
     memmove(c->in, c->in + whole, c->used);
     return last;
@@ -282,10 +291,11 @@ static int64_t start_due(struct load *l) {
 
 static void run(struct load *l) {
   struct epoll_event ready[256];
-  int64_t until = clock_ns() + (int64_t)(l->seconds * 1e9);
-  l->began_ns = l->measured_ns = l->next_ns = clock_ns();
+  l->measured_ns = l->next_ns = clock_ns();
+  int64_t until = l->next_ns + (int64_t)(l->seconds * 1e9);
   l->cpu_ns = cpu_now(l);
-  while (l->ended < l->total && clock_ns() < until) {
+  while (l->ended < l->total && clock_ns() < until + DRAIN_NS) {
+    if (clock_ns() >= until) l->total = l->begun;
     int64_t wait = start_due(l);
     struct timespec t = { wait / 1000000000, wait % 1000000000 };
     int n = epoll_pwait2(l->ep, ready, 256, &t, NULL);
@@ -302,7 +312,8 @@ static void report(struct load *l) {
   double cpu = (double)(cpu_now(l) - l->cpu_ns) / 1e3;
   long n = l->ended - l->warm, unanswered = l->begun - l->ended;
   printf("n=%ld err=%ld unanswered=%ld rps=%.0f cpu_us=%.2f p50=%.0f p99=%.0f",
-         n, l->errors, unanswered, (double)n / took, n > 0 ? cpu / (double)n : 0,
+         n, l->errors, unanswered, (double)n / took,
+         n > 0 ? cpu / (double)n : 0,
          quantile(&l->replies, 0.5), quantile(&l->replies, 0.99));
   if (l->stream)
     printf(" chunks=%ld chunk_us=%.2f transit_p50=%.0f transit_p99=%.0f",
@@ -334,9 +345,10 @@ static int make_request(struct load *l, const char *body_path) {
   l->request = malloc(size + 1024);
   if (!l->request)
     return -1;
-  int n = snprintf(l->request, 1024, "POST %.512s HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-                   "Content-Type: application/json\r\n%sContent-Length: %zu\r\n\r\n",
-                   l->path, l->close_each ? "Connection: close\r\n" : "", size);
+  int n = snprintf(l->request, 1024,
+                   "POST %.512s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
+                   "application/json\r\n%sContent-Length: %zu\r\n\r\n", l->path,
+                   l->close_each ? "Connection: close\r\n" : "", size);
   memcpy(l->request + n, body, size);
   l->request_size = (size_t)n + size;
   return 0;
@@ -353,8 +365,8 @@ static int option(struct load *l, const char *name, char *value) {
   else if (!strcmp(name, "--seconds")) l->seconds = atof(value);
   else if (!strcmp(name, "--log")) return (l->log = fopen(value, "w")) ? 0 : -1;
   else if (!strcmp(name, "--pids")) {
-    for (char *p = strtok(value, ","); p && l->pid_count < PIDS_MAX; p = strtok(NULL, ","))
-      l->pids[l->pid_count++] = atoi(p);
+    for (char *p = strtok(value, ","); p; p = strtok(NULL, ","))
+      if (l->pid_count < PIDS_MAX) l->pids[l->pid_count++] = atoi(p);
   } else return -1;
   return 0;
 }

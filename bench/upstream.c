@@ -66,7 +66,8 @@ static int64_t clock_ns(void) {
 static void make_json(struct server *s) {
   static const char head[] = "{\"id\":\"chatcmpl-bench\",\"object\":"
     "\"chat.completion\",\"created\":1700000000,\"model\":\"bench\","
-    "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"";
+    "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
+    "\"content\":\"";
   static const char tail[] = "\"},\"finish_reason\":\"stop\"}],\"usage\":"
     "{\"prompt_tokens\":9,\"completion_tokens\":12,\"total_tokens\":21}}";
   size_t fill = REPLY_BYTES - strlen(head) - strlen(tail);
@@ -114,7 +115,8 @@ static int put(struct conn *c, const char *bytes, size_t size) {
 }
 
 
-static int put_reply(struct conn *c, int status, const char *body, size_t size) {
+static int put_reply(struct conn *c, int status, const char *body,
+                     size_t size) {
   char head[256];
   int n = snprintf(head, sizeof head, "HTTP/1.1 %d Answer\r\nContent-Type: "
                    "application/json\r\nContent-Length: %zu\r\n\r\n",
@@ -125,7 +127,8 @@ static int put_reply(struct conn *c, int status, const char *body, size_t size) 
 
 static int put_chunk(struct conn *c, const char *sse, int size) {
   char out[1024];
-  int n = snprintf(out, sizeof out, "%x\r\n%.*s\r\n", (unsigned)size, size, sse);
+  int n = snprintf(out, sizeof out, "%x\r\n%.*s\r\n", (unsigned)size, size,
+                   sse);
   return put(c, out, (size_t)n);
 }
 
@@ -140,7 +143,8 @@ static int put_piece(struct conn *c) {
   char piece[512], sse[768];
   int n;
   if (c->plan.error && c->sent >= c->plan.error)
-    return put_chunk(c, fault, sizeof fault - 1) || put(c, "0\r\n\r\n", 5) ? -1 : 1;
+    return put_chunk(c, fault, sizeof fault - 1)
+           || put(c, "0\r\n\r\n", 5) ? -1 : 1;
   if (c->sent < c->plan.chunks) {
     snprintf(piece, sizeof piece, "[{\"index\":0,\"delta\":{\"content\":"
              "\"%d@%019lld \"},\"finish_reason\":null}]", c->sent++,
@@ -216,21 +220,24 @@ static void make_plan(struct server *s, struct conn *c, const char *body) {
     read_step(p, path, n);
     path += n + (path[n] == '/');
   }
-  p->stream = strstr(body, "\"stream\":true") || strstr(body, "\"stream\": true");
+  p->stream = strstr(body, "\"stream\":true")
+           || strstr(body, "\"stream\": true");
   p->usage = strstr(body, "\"include_usage\":true")
           || strstr(body, "\"include_usage\": true");
 }
 
 
 static int answer_get(struct server *s, struct conn *c) {
-  static const char models[] = "{\"object\":\"list\",\"data\":[{\"id\":\"bench\","
-    "\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"bench\"}]}";
+  static const char models[] = "{\"object\":\"list\",\"data\":[{\"id\":"
+    "\"bench\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":"
+    "\"bench\"}]}";
   char text[128];
   if (!strncmp(c->in, "GET /last ", 10))
     return put_reply(c, 200, s->last, s->last_size);
   if (strncmp(c->in, "GET /count ", 11))
     return put_reply(c, 200, models, sizeof models - 1);
-  int n = snprintf(text, sizeof text, "{\"bodies\":%llu,\"gone\":%llu,\"open\":%llu}",
+  int n = snprintf(text, sizeof text,
+                   "{\"bodies\":%llu,\"gone\":%llu,\"open\":%llu}",
                    (unsigned long long)s->bodies, (unsigned long long)s->gone,
                    (unsigned long long)s->open);
   return put_reply(c, 200, text, (size_t)n);
@@ -238,7 +245,8 @@ static int answer_get(struct server *s, struct conn *c) {
 
 
 /* One whole request lies in c->in[0..size). -1: close. */
-static int take_request(struct server *s, struct conn *c, size_t body, size_t size) {
+static int take_request(struct server *s, struct conn *c, size_t body,
+                        size_t size) {
   char kept = c->in[size];
   c->in[size] = 0;
   int rc = 0;
@@ -303,8 +311,8 @@ static void fire(struct server *s, struct conn *c, int64_t now) {
     rc = -1;
   } else {
     rc = put_piece(c);
-    if (rc == 0)
-      time_at(s, c, due + c->plan.gap_ns > now ? due + c->plan.gap_ns : now + 1);
+    int64_t next = due + c->plan.gap_ns;
+    if (rc == 0) time_at(s, c, next > now ? next : now + 1);
     if (rc == 1) c->busy = rc = 0;
   }
   if (rc < 0 || take_input(s, c))
@@ -314,7 +322,8 @@ static void fire(struct server *s, struct conn *c, int64_t now) {
 
 static void accept_all(struct server *s) {
   for (;;) {
-    int one = 1, fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int one = 1, flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    int fd = accept4(s->listener, NULL, NULL, flags);
     if (fd < 0)
       return;
     struct conn *c = fd < CONNS_MAX ? calloc(1, sizeof *c) : NULL;
@@ -354,19 +363,21 @@ static void serve(struct server *s) {
     int n = epoll_pwait2(s->ep, ready, EVENTS_MAX, &t, NULL);
     for (int i = 0; i < n; i++) {
       int fd = ready[i].data.fd;
+      struct conn *c = s->conns[fd];
       if (fd == s->listener) accept_all(s);
-      else if (s->conns[fd] && (ready[i].events & EPOLLRDHUP)) drop(s, s->conns[fd]);
-      else if (s->conns[fd]) read_conn(s, s->conns[fd]);
+      else if (c && (ready[i].events & EPOLLRDHUP)) drop(s, c);
+      else if (c) read_conn(s, c);
     }
   }
 }
 
 
 static int listen_at(int port) {
-  struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+  struct sockaddr_in a = { .sin_family = AF_INET,
+                           .sin_port = htons((uint16_t)port),
                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
   socklen_t size = sizeof a;
-  int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   if (bind(fd, (struct sockaddr *)&a, size) || listen(fd, 4096))
     return -1;
