@@ -37,16 +37,22 @@ static int is_name(const char *name, size_t size, const char *want) {
 }
 
 
+static int is_one_of(const char *name, size_t size, const char *const *list) {
+  for (; *list; list++)
+    if (is_name(name, size, *list))
+      return 1;
+  return 0;
+}
+
+
 /* Who writes these could smuggle a second request, or be seen as a proxy. */
 static int is_ours(const char *name, size_t size) {
   static const char *const framing[] = {
     "host", "content-length", "transfer-encoding", "connection", "te",
-    "trailer", "upgrade", "expect", "keep-alive",
+    "trailer", "upgrade", "expect", "keep-alive", NULL,
   };
-  for (size_t i = 0; i < sizeof framing / sizeof *framing; i++)
-    if (is_name(name, size, framing[i]))
-      return 1;
-  return size >= 6 && is_name(name, 6, "proxy-");
+  return is_one_of(name, size, framing)
+         || (size >= 6 && is_name(name, 6, "proxy-"));
 }
 
 
@@ -76,6 +82,21 @@ int net_header_check(const char *name, size_t name_size, const char *value,
     return drover_fail(err, DROVER_EINVAL,
                        "header %.*s: is the transport's to write", shown, name);
   return DROVER_OK;
+}
+
+
+int net_header_check_caller(const char *name, size_t name_size,
+                            const char *value, size_t value_size,
+                            drover_err *err) {
+  static const char *const keys[] = {
+    "authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", NULL,
+  };
+  int rc = net_header_check(name, name_size, value, value_size, err);
+  if (!rc && is_one_of(name, name_size, keys))
+    return drover_fail(err, DROVER_EINVAL,
+                       "header %.*s: keys belong to the node", (int)name_size,
+                       name);
+  return rc;
 }
 
 

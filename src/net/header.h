@@ -19,6 +19,13 @@ int net_header_check(const char *name, size_t name_size, const char *value,
                      size_t value_size, drover_err *err);
 
 
+/* The same for a header that a caller of the library names: those that carry
+ * keys and cookies are refused too, they belong to the node. */
+int net_header_check_caller(const char *name, size_t name_size,
+                            const char *value, size_t value_size,
+                            drover_err *err);
+
+
 /* Each of the "Name: value\n" lines; *count is how many. */
 int net_header_lines(const char *text, size_t size, size_t *count,
                      drover_err *err);

@@ -1,0 +1,29 @@
+/* easy: what libcurl is told, and what its answers mean. The checklist of
+ * options is here and nowhere else.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DROVER_NET_EASY_H
+#define DROVER_NET_EASY_H
+
+#include <curl/curl.h>
+
+#include "call.h"
+
+
+/* A handle with all that is the same for each call. NULL: no memory. */
+CURL *net_easy_new(void);
+
+
+/* All that is a call's own, nothing of the last call left. The handle then
+ * points into the call until net_easy_clear(). DROVER_ENOMEM. */
+int net_easy_set(CURL *easy, struct net_call *call);
+
+
+/* The handle forgets the call. */
+void net_easy_clear(CURL *easy);
+
+
+/* The code and the sentence of a transfer that failed with `rc`. */
+int net_easy_fault(const struct net_call *call, CURLcode rc, drover_err *text);
+
+#endif
