@@ -33,7 +33,7 @@ TEST_PACKAGES := $(RUN_PACKAGES) clang libclang-rt-dev lua-busted lua-check \
 LUA_DIRS := lua/?.lua;lua/?/init.lua;build/lua/?.lua;./?.lua;;
 SPEC_ENV  = LUA_PATH="$(LUA_DIRS)" DROVER_LIB=build/libdrover_test.so
 SPEC      = LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) \
-            ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=0 \
+            ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 \
             UBSAN_OPTIONS=print_stacktrace=1 \
             LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 \
             luajit spec/run.lua
