@@ -41,6 +41,7 @@ local AF_INET, SOCK_STREAM = 2, 1
 local NONBLOCK_CLOEXEC = bit.bor(0x800, 0x80000)
 local NOSIGNAL = 0x4000
 local SOL_SOCKET, SO_LINGER = 1, 13
+local IPPROTO_TCP, TCP_NODELAY = 6, 1
 local EAGAIN, PR_SET_PDEATHSIG, SIGKILL, SIGTERM = 11, 1, 9, 15
 local LOOPBACK = "\127\0\0\1"
 
@@ -72,7 +73,12 @@ end
 -- A new connection's descriptor, or nil.
 function _M.accept(fd)
   local one = C.accept4(fd, nil, nil, NONBLOCK_CLOEXEC)
-  return one >= 0 and one or nil
+  if one < 0 then
+    return nil
+  end
+  local on = ffi.new("int[1]", 1)
+  C.setsockopt(one, IPPROTO_TCP, TCP_NODELAY, on, ffi.sizeof(on))
+  return one
 end
 
 
