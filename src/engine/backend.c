@@ -1,0 +1,25 @@
+/* backend: which devices there are. See backend.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "backend.h"
+
+#include <string.h>
+
+#include "../base/err.h"
+
+
+int engine_backend_find(const struct engine_backend **out, const char *device,
+                        drover_err *err) {
+  *out = NULL;
+  if (!device || !strcmp(device, "cpu")) {
+    *out = &engine_cpu_plain;
+    return DROVER_OK;
+  }
+  if (!strncmp(device, "cuda", 4))
+    return drover_fail(err, DROVER_EINVAL,
+                       "device \"%.32s\": this build has no CUDA, only \"cpu\"",
+                       device);
+  return drover_fail(err, DROVER_EINVAL,
+                     "device \"%.32s\" is unknown, only \"cpu\" is built in",
+                     device);
+}

@@ -1,0 +1,180 @@
+/* gguf: values and tensors by name, with their types checked. See gguf.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../base/err.h"
+#include "gguf.h"
+
+static const char *const type_names[ENGINE_GGUF_TYPES] = {
+  "uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool",
+  "string", "array", "uint64", "int64", "float64"
+};
+
+
+struct engine_gguf_shown engine_gguf_show(const char *name, size_t size) {
+  struct engine_gguf_shown s;
+  size_t n = size < sizeof s.text - 1 ? size : sizeof s.text - 1;
+  for (size_t i = 0; i < n; i++)
+    s.text[i] = name[i] >= 0x20 && name[i] < 0x7f ? name[i] : '?';
+  s.text[n] = '\0';
+  return s;
+}
+
+
+static int order(const char *name, size_t size, const char *than) {
+  size_t than_size = strlen(than);
+  int d = memcmp(name, than, size < than_size ? size : than_size);
+  return d ? d : (size > than_size) - (size < than_size);
+}
+
+
+const struct engine_gguf_key *engine_gguf_key(const struct engine_gguf *g,
+                                              const char *name) {
+  uint32_t low = 0, high = g->keys;
+  while (low < high) {
+    uint32_t mid = low + (high - low) / 2;
+    int d = order(g->key[mid].name, g->key[mid].name_size, name);
+    if (d == 0)
+      return &g->key[mid];
+    if (d < 0)
+      low = mid + 1;
+    else
+      high = mid;
+  }
+  return NULL;
+}
+
+
+const struct engine_gguf_tensor *engine_gguf_tensor(
+  const struct engine_gguf *g, const char *name) {
+  uint32_t low = 0, high = g->tensors;
+  while (low < high) {
+    uint32_t mid = low + (high - low) / 2;
+    int d = order(g->tensor[mid].name, g->tensor[mid].name_size, name);
+    if (d == 0)
+      return &g->tensor[mid];
+    if (d < 0)
+      low = mid + 1;
+    else
+      high = mid;
+  }
+  return NULL;
+}
+
+
+static int typed(const struct engine_gguf *g, const char *name, uint32_t type,
+                 const struct engine_gguf_key **out, drover_err *err) {
+  const struct engine_gguf_key *k = engine_gguf_key(g, name);
+  if (!k)
+    return DROVER_ENOTFOUND;
+  if (k->type != type)
+    return drover_fail(err, DROVER_EFORMAT, "%s is of type %s, %s expected",
+                       name, type_names[k->type], type_names[type]);
+  *out = k;
+  return DROVER_OK;
+}
+
+
+int engine_gguf_u32(const struct engine_gguf *g, const char *name,
+                    uint32_t *out, drover_err *err) {
+  const struct engine_gguf_key *k;
+  int rc = typed(g, name, ENGINE_GGUF_U32, &k, err);
+  if (!rc)
+    memcpy(out, k->at, sizeof *out);
+  return rc;
+}
+
+
+int engine_gguf_f32(const struct engine_gguf *g, const char *name, float *out,
+                    drover_err *err) {
+  const struct engine_gguf_key *k;
+  int rc = typed(g, name, ENGINE_GGUF_F32, &k, err);
+  if (!rc)
+    memcpy(out, k->at, sizeof *out);
+  return rc;
+}
+
+
+int engine_gguf_bool(const struct engine_gguf *g, const char *name, int *out,
+                     drover_err *err) {
+  const struct engine_gguf_key *k;
+  int rc = typed(g, name, ENGINE_GGUF_BOOL, &k, err);
+  if (!rc)
+    *out = k->at[0] != 0;
+  return rc;
+}
+
+
+drover_text engine_gguf_next(const unsigned char **at) {
+  uint64_t size;
+  memcpy(&size, *at, sizeof size);  /* checked when the file was parsed */
+  drover_text text = { (const char *)*at + sizeof size, (size_t)size };
+  *at += sizeof size + size;
+  return text;
+}
+
+
+int engine_gguf_text(const struct engine_gguf *g, const char *name,
+                     drover_text *out, drover_err *err) {
+  const struct engine_gguf_key *k;
+  int rc = typed(g, name, ENGINE_GGUF_STRING, &k, err);
+  if (!rc) {
+    const unsigned char *at = k->at;
+    *out = engine_gguf_next(&at);
+  }
+  return rc;
+}
+
+
+int engine_gguf_array(const struct engine_gguf *g, const char *name,
+                      uint32_t item, const struct engine_gguf_key **out,
+                      drover_err *err) {
+  const struct engine_gguf_key *k;
+  int rc = typed(g, name, ENGINE_GGUF_ARRAY, &k, err);
+  if (rc)
+    return rc;
+  if (k->item != item)
+    return drover_fail(err, DROVER_EFORMAT,
+                       "%s is an array of %s, of %s expected", name,
+                       type_names[k->item], type_names[item]);
+  *out = k;
+  return DROVER_OK;
+}
+
+
+int engine_gguf_bytes(const struct engine_gguf *g, uint64_t at, void *to,
+                      size_t size, drover_err *err) {
+  char *p = to;
+  if (g->fd < 0) {
+    memcpy(p, g->bytes + at, size);
+    return DROVER_OK;
+  }
+  while (size) {
+    ssize_t n = pread(g->fd, p, size, (off_t)at);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return drover_fail(err, DROVER_EFORMAT, "cannot read byte %" PRIu64
+                         " of the file: %s", at,
+                         n ? strerror(errno) : "it became shorter");
+    p += n;
+    at += (uint64_t)n;
+    size -= (size_t)n;
+  }
+  return DROVER_OK;
+}
+
+
+int engine_gguf_read(const struct engine_gguf *g,
+                     const struct engine_gguf_tensor *t, uint64_t from,
+                     void *to, size_t size, drover_err *err) {
+  if (from > t->bytes || size > t->bytes - from)
+    return drover_fail(err, DROVER_EINTERNAL, "tensor %s: byte %" PRIu64
+                       " of %" PRIu64, engine_gguf_show(t->name,
+                       t->name_size).text, from, t->bytes);
+  return engine_gguf_bytes(g, t->at + from, to, size, err);
+}

@@ -1,0 +1,37 @@
+/* step: the forward pass, written once against the hatch (backend.h).
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DROVER_ENGINE_STEP_H
+#define DROVER_ENGINE_STEP_H
+
+#include "backend.h"
+#include "model.h"
+
+struct engine_step {                /* scratch of one engine; one thread */
+  const struct engine_model *model;
+  const struct engine_backend *backend;
+  struct engine_state *state;
+  struct engine_buffer *x, *act, *y, *qkv, *gu, *logits;
+};
+
+
+/* Bytes that engine_step_init will take; UINT64_MAX past 2^64. */
+uint64_t engine_step_bytes(const struct engine_model *m,
+                           const struct engine_backend *backend,
+                           const struct engine_shape *shape,
+                           const struct engine_limits *limits);
+
+
+/* `shape` is the model's, with the context that is wanted. */
+int engine_step_init(struct engine_step *s, const struct engine_model *m,
+                     const struct engine_shape *shape,
+                     const struct engine_limits *limits, drover_err *err);
+void engine_step_deinit(struct engine_step *s);     /* half-built too */
+
+
+/* Run one step's rows. Logits of out o: engine_step_logits, until the next. */
+int engine_step_run(struct engine_step *s, const struct engine_rows *rows,
+                    drover_err *err);
+const float *engine_step_logits(struct engine_step *s, int out);
+
+#endif
