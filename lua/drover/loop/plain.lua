@@ -194,6 +194,7 @@ local function turn()
   end
   while heap_size > 0 and heap[1].at <= now do
     timer_pop().gate:post()
+    wait = 0                    -- whoever drives us may be the one woken
   end
   if heap_size > 0 and heap[1].at - now < wait then
     wait = heap[1].at - now
