@@ -1,0 +1,382 @@
+/* engine: see engine.h. Opening, the thread, and what others call; turn.c
+ * has the loop's body.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../base/clock.h"
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "../base/process.h"
+#include "inside.h"
+
+
+static int no_memory(drover_err *err) {
+  return drover_fail(err, DROVER_ENOMEM, "no memory for an engine");
+}
+
+
+/* ---- open ---- */
+
+static int check_config(struct engine *e, const drover_engine_config *c,
+                        drover_err *err) {
+  uint32_t most = e->model->shape.context;
+  if (c->context > most)
+    return drover_fail(err, DROVER_EINVAL, "context: %" PRIu32
+                       " tokens, the model has %" PRIu32, c->context, most);
+  if (c->batch > ENGINE_BATCH_MAX)
+    return drover_fail(err, DROVER_EINVAL, "batch: %" PRIu32 ", at most %d",
+                       c->batch, ENGINE_BATCH_MAX);
+  if (c->queue > ENGINE_QUEUE_MAX)
+    return drover_fail(err, DROVER_EINVAL, "queue: %" PRIu32 ", at most %d",
+                       c->queue, ENGINE_QUEUE_MAX);
+  e->context = c->context ? c->context : most;
+  e->batch = c->batch ? c->batch : ENGINE_BATCH_DEFAULT;
+  e->queue = c->queue ? c->queue : ENGINE_QUEUE_DEFAULT;
+  e->rows = e->batch > ENGINE_ROWS ? e->batch : ENGINE_ROWS;
+  return DROVER_OK;
+}
+
+
+/* Weights, cache and scratch with a pool of `blocks`; saturates. */
+static uint64_t bytes_with(const struct engine *e,
+                           const struct engine_backend *backend,
+                           const struct engine_shape *shape,
+                           uint64_t blocks) {
+  struct engine_limits limits = { e->rows, e->batch, (uint32_t)blocks };
+  uint64_t bytes;
+  if (blocks > INT32_MAX
+      || __builtin_add_overflow(e->model->weight_bytes,
+                                engine_step_bytes(e->model, backend, shape,
+                                                  &limits), &bytes))
+    return UINT64_MAX;
+  return bytes;
+}
+
+
+/* A pool for the whole batch, or as much of it as the memory allowed holds,
+ * but for one whole sequence at least. Without a cap: the machine's memory. */
+static int size_pool(struct engine *e, const struct engine_backend *backend,
+                     const drover_engine_config *c, uint32_t *blocks,
+                     drover_err *err) {
+  struct engine_shape shape = e->model->shape;
+  uint64_t one = engine_kv_need(e->context), all = one * e->batch;
+  uint64_t allowed = c->memory_cap_bytes;
+  shape.context = e->context;
+  if (!allowed)
+    allowed = (uint64_t)sysconf(_SC_PHYS_PAGES)
+      * (uint64_t)sysconf(_SC_PAGESIZE);
+  uint64_t least = bytes_with(e, backend, &shape, one);
+  if (least > allowed)
+    return drover_fail(err, DROVER_ERESOURCE, "the model and the cache of one "
+                       "sequence need %" PRIu64 " bytes, allowed are %" PRIu64,
+                       least, allowed);
+  if (bytes_with(e, backend, &shape, all) > allowed)
+    all = one + (allowed - least)
+      / (bytes_with(e, backend, &shape, one + 1) - least);
+  *blocks = (uint32_t)all;
+  e->memory_bytes = bytes_with(e, backend, &shape, all);
+  return DROVER_OK;
+}
+
+
+static int open_plan(struct engine *e, drover_err *err) {
+  struct engine_plan *p = &e->plan;
+  size_t most = (size_t)e->batch + e->queue;
+  p->rows.block_ld = (int)engine_kv_need(e->context);
+  p->request = mem_calloc(most, sizeof *p->request);
+  p->seq = mem_calloc(most, sizeof *p->seq);
+  p->owner = mem_calloc(e->batch, sizeof *p->owner);
+  p->token = mem_calloc(e->rows, sizeof *p->token);
+  p->pos = mem_calloc(e->rows, sizeof *p->pos);
+  p->seq_start = mem_calloc((size_t)e->batch + 1, sizeof *p->seq_start);
+  p->block = mem_calloc((size_t)e->batch * (size_t)p->rows.block_ld,
+                        sizeof *p->block);
+  p->out_row = mem_calloc(e->batch, sizeof *p->out_row);
+  p->out_seq = mem_calloc(e->batch, sizeof *p->out_seq);
+  e->scratch = mem_calloc(e->model->shape.vocab, sizeof *e->scratch);
+  e->piece = mem_calloc(1, e->model->vocab->longest + 1);
+  if (!p->request || !p->seq || !p->owner || !p->token || !p->pos
+      || !p->seq_start || !p->block || !p->out_row || !p->out_seq
+      || !e->scratch || !e->piece)
+    return no_memory(err);
+  p->rows.token = p->token;
+  p->rows.pos = p->pos;
+  p->rows.seq_start = p->seq_start;
+  p->rows.block = p->block;
+  p->rows.out_row = p->out_row;
+  return DROVER_OK;
+}
+
+
+static int open_model(struct engine *e, const struct engine_gguf *g,
+                      const drover_engine_config *c, drover_err *err) {
+  const struct engine_backend *backend;
+  struct engine_limits limits = { 0 };
+  int rc = engine_backend_find(&backend, c->device, err);
+  if (!rc)
+    rc = engine_model_new(&e->model, g, err);
+  if (!rc)
+    rc = check_config(e, c, err);
+  if (!rc)
+    rc = size_pool(e, backend, c, &limits.blocks, err);
+  if (!rc)
+    rc = engine_model_load(e->model, g, backend, err);
+  if (rc)
+    return rc;
+  struct engine_shape shape = e->model->shape;
+  shape.context = e->context;
+  limits.rows = e->rows;
+  limits.outs = e->batch;
+  if (engine_kv_init(&e->kv, limits.blocks))
+    return no_memory(err);
+  rc = engine_step_init(&e->step, e->model, &shape, &limits, err);
+  return rc ? rc : open_plan(e, err);
+}
+
+
+static void free_engine(struct engine *e) {
+  struct engine_plan *p = &e->plan;
+  engine_step_deinit(&e->step);
+  engine_model_free(e->model);
+  engine_kv_deinit(&e->kv);
+  mem_free(p->request);
+  mem_free(p->seq);
+  mem_free(p->owner);
+  mem_free(p->token);
+  mem_free(p->pos);
+  mem_free(p->seq_start);
+  mem_free(p->block);
+  mem_free(p->out_row);
+  mem_free(p->out_seq);
+  mem_free(e->scratch);
+  mem_free(e->piece);
+  if (e->ready) {
+    pthread_mutex_destroy(&e->lock);
+    pthread_cond_destroy(&e->wake);
+    pthread_cond_destroy(&e->emitted);
+  }
+  mem_free(e);
+}
+
+
+int engine_open(struct engine **out, const drover_engine_config *c,
+                drover_err *err) {
+  struct engine_gguf *g = NULL;
+  struct engine *e = mem_calloc(1, sizeof *e);
+  *out = NULL;
+  if (!e)
+    return no_memory(err);
+  int rc = c->path ? engine_gguf_open(&g, c->path, err)
+    : drover_fail(err, DROVER_EINVAL, "path: missing");
+  if (!rc)
+    rc = open_model(e, g, c, err);
+  engine_gguf_close(g);
+  if (rc) {
+    free_engine(e);
+    return rc;
+  }
+  pthread_mutex_init(&e->lock, NULL);
+  pthread_cond_init(&e->wake, NULL);
+  pthread_cond_init(&e->emitted, NULL);
+  e->ready = 1;
+  e->last = &e->first;
+  *out = e;
+  return DROVER_OK;
+}
+
+
+/* 0, or DROVER_ECLOSED when the thread is another process's. Relaxed: it
+ * tells a forked child from its parent, and orders nothing. */
+static int ours(struct engine *e, drover_err *err) {
+  int pid = __atomic_load_n(&e->pid, __ATOMIC_RELAXED);
+  if (!pid || pid == process_pid())
+    return DROVER_OK;
+  return drover_fail(err, DROVER_ECLOSED,
+                     "the local model runs in the process that this one was "
+                     "forked from");
+}
+
+
+void engine_close(struct engine *e) {
+  if (!e)
+    return;
+  int own = ours(e, NULL) == DROVER_OK;
+  if (e->started && own) {
+    pthread_mutex_lock(&e->lock);
+    e->closing = 1;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->thread, NULL);
+  }
+  drover_err why;
+  drover_fail(&why, DROVER_ECLOSED, "the local model was closed");
+  while (own && e->first)
+    engine_fail(e, e->first, DROVER_PHASE_STREAM, &why);
+  for (struct engine_request *r = e->first, *next; r; r = next) {
+    next = r->next;                 /* a child's copies: their parent ends them */
+    engine_request_free(r);
+  }
+  e->ready = e->ready && own;      /* a lock that the parent held stays so */
+  free_engine(e);
+}
+
+
+/* ---- the thread ---- */
+
+static void *run(void *engine) {
+  struct engine *e = engine;
+  pthread_mutex_lock(&e->lock);
+  while (!e->closing) {
+    if (!e->first) {
+      pthread_cond_wait(&e->wake, &e->lock);
+      continue;
+    }
+    pthread_mutex_unlock(&e->lock);
+    engine_turn(e, clock_now_ns());
+    pthread_mutex_lock(&e->lock);
+  }
+  pthread_mutex_unlock(&e->lock);
+  return NULL;
+}
+
+
+/* Start the thread once, with all signals blocked. The lock is held. */
+static int start(struct engine *e, drover_err *err) {
+  sigset_t all, before;
+  if (e->started)
+    return DROVER_OK;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int failed = pthread_create(&e->thread, NULL, run, e);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (failed)
+    return drover_fail(err, DROVER_ERESOURCE,
+                       "cannot start the local model's thread: %s",
+                       strerror(failed));
+  __atomic_store_n(&e->pid, process_pid(), __ATOMIC_RELAXED);
+  e->started = 1;
+  return DROVER_OK;
+}
+
+
+/* ---- what others call ---- */
+
+static int queue(struct engine *e, struct engine_request *r, int threaded,
+                 uint64_t *id, drover_err *err) {
+  int rc = DROVER_OK;
+  pthread_mutex_lock(&e->lock);
+  if (e->alive >= e->batch + e->queue)
+    rc = drover_fail(err, DROVER_EOVERLOADED, "the local model's queue is "
+                     "full (%" PRIu32 " requests)", e->alive);
+  if (!rc && threaded)
+    rc = start(e, err);
+  if (!rc) {
+    r->id = ++e->next_id;
+    *id = r->id;
+    *e->last = r;
+    e->last = &r->next;
+    e->alive++;
+    pthread_cond_signal(&e->wake);
+  }
+  pthread_mutex_unlock(&e->lock);
+  return rc;
+}
+
+
+static int enter(struct engine *e, const drover_generate *g,
+                 struct engine_request **out, drover_err *err) {
+  *out = NULL;
+  int rc = ours(e, err);
+  if (!rc)
+    rc = engine_request_new(out, e->model, e->context, g, clock_now_ns(),
+                            err);
+  if (!rc && (*out)->blocks > e->kv.blocks)
+    rc = drover_fail(err, DROVER_ECONTEXT, "a request of %" PRIu32 " tokens "
+                     "does not fit the cache of %" PRIu64,
+                     (*out)->prompt + (*out)->max_tokens,
+                     (uint64_t)e->kv.blocks * ENGINE_BLOCK_TOKENS);
+  return rc;
+}
+
+
+int engine_submit(struct engine *e, const drover_generate *g,
+                  engine_emit_fn emit, void *ctx, uint64_t *id,
+                  drover_err *err) {
+  struct engine_request *r;
+  int rc = enter(e, g, &r, err);
+  if (!rc) {
+    r->emit = emit;
+    r->ctx = ctx;
+    rc = queue(e, r, 1, id, err);
+  }
+  if (rc)
+    engine_request_free(r);
+  return rc;
+}
+
+
+int engine_queue(struct engine *e, const drover_generate *g,
+                 engine_emit_fn emit, void *ctx, uint64_t *id,
+                 drover_err *err) {
+  struct engine_request *r;
+  int rc = enter(e, g, &r, err);
+  if (!rc) {
+    r->emit = emit;
+    r->ctx = ctx;
+    rc = queue(e, r, 0, id, err);
+  }
+  if (rc)
+    engine_request_free(r);
+  return rc;
+}
+
+
+void engine_cancel(struct engine *e, uint64_t id) {
+  if (ours(e, NULL))
+    return;
+  pthread_mutex_lock(&e->lock);
+  for (struct engine_request *r = e->first; r; r = r->next)
+    if (r->id == id && !r->cancelled) {
+      r->cancelled = 1;
+      e->alive--;
+    }
+  int inside = e->started && pthread_equal(e->thread, pthread_self());
+  while (e->started && !inside && e->emitting == id)
+    pthread_cond_wait(&e->emitted, &e->lock);
+  pthread_mutex_unlock(&e->lock);
+}
+
+
+void engine_describe(struct engine *e, drover_engine_info *out) {
+  const struct engine_model *m = e->model;
+  *out = (drover_engine_info){
+    .context = e->context, .vocab = m->shape.vocab,
+    .layers = m->shape.layers, .width = m->shape.width,
+    .has_template = m->chat == ENGINE_CHAT_CHATML,
+    .parameters = m->parameters, .file_bytes = m->file_bytes,
+    .memory_bytes = e->memory_bytes
+  };
+  memcpy(out->name, m->name, sizeof out->name);
+  memcpy(out->architecture, "llama", 6);
+}
+
+
+void engine_busy(struct engine *e, drover_engine_load *out) {
+  memset(out, 0, sizeof *out);
+  out->kv_tokens = e->kv.blocks * ENGINE_BLOCK_TOKENS;
+  if (ours(e, NULL))
+    return;
+  pthread_mutex_lock(&e->lock);
+  out->running = e->running;
+  out->waiting = e->alive > e->running ? e->alive - e->running : 0;
+  out->kv_tokens_used = (e->kv.blocks - e->kv.free) * ENGINE_BLOCK_TOKENS;
+  out->steps = e->steps;
+  out->tokens = e->tokens;
+  pthread_mutex_unlock(&e->lock);
+}

@@ -1,0 +1,163 @@
+/* request: see request.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "request.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "../base/clock.h"
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "kv.h"
+
+
+static int check_deadline(const char *name, double seconds, drover_err *err) {
+  return seconds >= 0 && seconds < INFINITY ? DROVER_OK
+    : drover_fail(err, DROVER_EINVAL, "%s: %g seconds, 0 or more expected",
+                  name, seconds);
+}
+
+
+static int check_text(const char *name, drover_text text, drover_err *err) {
+  return text.data || !text.size ? DROVER_OK
+    : drover_fail(err, DROVER_EINVAL, "%s: no bytes for a size of %zu", name,
+                  text.size);
+}
+
+
+static int check_texts(const drover_generate *g, drover_err *err) {
+  int rc = check_text("prompt", g->prompt, err);
+  if ((g->messages_count && !g->messages) || (g->stop_count && !g->stop))
+    return drover_fail(err, DROVER_EINVAL, "%s: missing for a count above 0",
+                       g->messages_count && !g->messages ? "messages"
+                                                         : "stop");
+  for (uint32_t i = 0; i < g->messages_count && !rc; i++) {
+    rc = check_text("messages.role", g->messages[i].role, err);
+    if (!rc)
+      rc = check_text("messages.content", g->messages[i].content, err);
+  }
+  for (uint32_t i = 0; i < g->stop_count && i <= ENGINE_STOPS_MAX && !rc; i++)
+    rc = check_text("stop", g->stop[i], err);
+  return rc;
+}
+
+
+static int check(const drover_generate *g, drover_err *err) {
+  if (!(g->temperature >= 0 && g->temperature < INFINITY))
+    return drover_fail(err, DROVER_EINVAL, "temperature: %g, 0 or more "
+                       "expected", (double)g->temperature);
+  if (!(g->top_p > 0 && g->top_p <= 1))
+    return drover_fail(err, DROVER_EINVAL, "top_p: %g, above 0 and at most 1 "
+                       "expected", (double)g->top_p);
+  int rc = check_deadline("first_token", g->first_token, err);
+  if (!rc)
+    rc = check_deadline("total", g->total, err);
+  return rc ? rc : check_texts(g, err);
+}
+
+
+/* A text so long that no split into tokens fits is refused unread. */
+static int encode(struct engine_request *r, const struct engine_model *m,
+                  uint32_t context, const struct engine_prompt *p,
+                  drover_err *err) {
+  size_t least = p->size / (m->vocab->longest ? m->vocab->longest : 1);
+  if (least > context)
+    return drover_fail(err, DROVER_ECONTEXT, "the prompt has at least %zu "
+                       "tokens, the context %" PRIu32, least, context);
+  return engine_vocab_encode(m->vocab, p, 1, &r->ids, err);
+}
+
+
+static int encode_messages(struct engine_request *r,
+                           const struct engine_model *m, uint32_t context,
+                           const drover_generate *g, drover_err *err) {
+  struct engine_chat_text t = { 0 };
+  int rc = engine_chat_render(m->chat, g->messages, g->messages_count, &t,
+                              err);
+  if (!rc) {
+    struct engine_prompt p = { t.text.at, t.text.size, t.span, t.spans };
+    rc = encode(r, m, context, &p, err);
+  }
+  engine_chat_deinit(&t);
+  return rc;
+}
+
+
+/* A raw prompt stands for a rendered template: special tokens are parsed. */
+static int encode_raw(struct engine_request *r, const struct engine_model *m,
+                      uint32_t context, const drover_generate *g,
+                      drover_err *err) {
+  struct engine_span all = { g->prompt.size, 1 };
+  struct engine_prompt p = { g->prompt.data, g->prompt.size, &all, 1 };
+  return encode(r, m, context, &p, err);
+}
+
+
+/* The reply's last token is never fed back, so it needs no place. */
+static int measure(struct engine_request *r, uint32_t context,
+                   uint32_t max_tokens, drover_err *err) {
+  if (r->ids.count == 0)
+    return drover_fail(err, DROVER_EBADREQUEST, "the prompt is empty and the "
+                       "model puts no token in front");
+  if (r->ids.count >= context || max_tokens > context - r->ids.count)
+    return drover_fail(err, DROVER_ECONTEXT, "a prompt of %zu tokens and "
+                       "max_tokens %" PRIu32 " pass the context of %" PRIu32
+                       " tokens", r->ids.count, max_tokens ? max_tokens : 1,
+                       context);
+  r->prompt = (uint32_t)r->ids.count;
+  r->max_tokens = max_tokens ? max_tokens : context - r->prompt;
+  r->blocks = engine_kv_need(r->prompt + r->max_tokens - 1);
+  r->block = mem_alloc(r->blocks * sizeof *r->block);
+  return r->block ? DROVER_OK
+    : drover_fail(err, DROVER_ENOMEM, "no memory for a request");
+}
+
+
+static int64_t deadline(double seconds, int64_t now_ns) {
+  int64_t by;
+  if (seconds == 0 || __builtin_add_overflow(now_ns, clock_ns(seconds), &by))
+    return 0;
+  return by;
+}
+
+
+int engine_request_new(struct engine_request **out,
+                       const struct engine_model *m, uint32_t context,
+                       const drover_generate *g, int64_t now_ns,
+                       drover_err *err) {
+  struct engine_request *r = NULL;
+  *out = NULL;
+  int rc = check(g, err);
+  if (rc)
+    return rc;
+  r = mem_calloc(1, sizeof *r);
+  if (!r)
+    return drover_fail(err, DROVER_ENOMEM, "no memory for a request");
+  r->call = g->call;
+  r->draw = (struct engine_draw){ g->temperature, g->top_k, g->top_p,
+                                  g->seed };
+  r->first_by_ns = deadline(g->first_token, now_ns);
+  r->total_by_ns = deadline(g->total, now_ns);
+  rc = engine_reply_init(&r->reply, g->stop, g->stop_count, err);
+  if (!rc)
+    rc = g->messages_count ? encode_messages(r, m, context, g, err)
+                           : encode_raw(r, m, context, g, err);
+  if (!rc)
+    rc = measure(r, context, g->max_tokens, err);
+  if (rc)
+    engine_request_free(r);
+  else
+    *out = r;
+  return rc;
+}
+
+
+void engine_request_free(struct engine_request *r) {
+  if (!r)
+    return;
+  engine_reply_deinit(&r->reply);
+  engine_ids_deinit(&r->ids);
+  mem_free(r->block);
+  mem_free(r);
+}

@@ -1,0 +1,44 @@
+/* request: what one request is and knows, checked and copied at submit.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DROVER_ENGINE_REQUEST_H
+#define DROVER_ENGINE_REQUEST_H
+
+#include <stdint.h>
+
+#include "engine.h"
+#include "model.h"
+#include "reply.h"
+#include "sample.h"
+
+struct engine_request {
+  struct engine_request *next;      /* in the order of arrival */
+  uint64_t id;
+  uint32_t call;                    /* the caller's number, in each event */
+  engine_emit_fn emit;
+  void    *ctx;
+  int      cancelled;               /* under the engine's lock */
+
+  /* What follows belongs to the thread that steps. */
+  struct engine_ids ids;            /* the prompt, then the reply */
+  uint32_t prompt;                  /* tokens of the prompt */
+  uint32_t max_tokens;              /* of the reply */
+  uint32_t computed;                /* ids that are in the KV pool */
+  uint32_t blocks;                  /* of the pool, for all it may need */
+  int32_t *block;                   /* [blocks] once it runs */
+  int      running;
+  struct engine_draw draw;
+  struct engine_reply reply;
+  int64_t  first_by_ns, total_by_ns;        /* deadlines; 0: none */
+};
+
+
+/* Check `g` against the model and a context, and copy it. The codes are
+ * engine_submit's. */
+int engine_request_new(struct engine_request **out,
+                       const struct engine_model *m, uint32_t context,
+                       const drover_generate *g, int64_t now_ns,
+                       drover_err *err);
+void engine_request_free(struct engine_request *r);   /* takes NULL */
+
+#endif

@@ -1,0 +1,271 @@
+/* turn: one turn of the engine's loop: sweep, plan, step, sample, emit.
+ * See inside.h for who may touch what.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "../base/clock.h"
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "inside.h"
+
+
+/* ---- events ---- */
+
+void engine_emit(struct engine *e, struct engine_request *r,
+                 drover_event *ev) {
+  pthread_mutex_lock(&e->lock);
+  int wanted = !r->cancelled;
+  if (wanted)
+    e->emitting = r->id;
+  pthread_mutex_unlock(&e->lock);
+  if (!wanted)
+    return;
+  ev->call = r->call;
+  ev->at = clock_seconds(clock_now_ns());
+  r->emit(r->ctx, ev);
+  pthread_mutex_lock(&e->lock);
+  e->emitting = 0;
+  pthread_cond_broadcast(&e->emitted);
+  pthread_mutex_unlock(&e->lock);
+}
+
+
+/* Unlink, give the blocks back, free. */
+static void drop(struct engine *e, struct engine_request *r) {
+  pthread_mutex_lock(&e->lock);
+  struct engine_request **at = &e->first;
+  while (*at != r)
+    at = &(*at)->next;
+  *at = r->next;
+  if (e->last == &r->next)
+    e->last = at;
+  if (r->running)
+    engine_kv_give(&e->kv, r->block, r->blocks);
+  e->running -= (uint32_t)r->running;
+  e->alive -= !r->cancelled;
+  pthread_mutex_unlock(&e->lock);
+  engine_request_free(r);
+}
+
+
+void engine_fail(struct engine *e, struct engine_request *r, int phase,
+                 const drover_err *why) {
+  drover_event ev = { .type = DROVER_EVENT_FAIL, .code = why->code,
+                      .phase = phase, .data = why->text,
+                      .data_size = strlen(why->text) };
+  engine_emit(e, r, &ev);
+  drop(e, r);
+}
+
+
+static void emit_text(struct engine *e, struct engine_request *r) {
+  struct buf *out = &r->reply.out;
+  if (out->size) {
+    drover_event ev = { .type = DROVER_EVENT_TEXT, .data = out->at,
+                        .data_size = out->size };
+    engine_emit(e, r, &ev);
+  }
+  buf_drop(out, out->size);
+}
+
+
+static void finish(struct engine *e, struct engine_request *r, int how) {
+  drover_event ev = {
+    .type = DROVER_EVENT_END, .finish = how, .prompt_tokens = r->prompt,
+    .completion_tokens = (uint32_t)r->ids.count - r->prompt
+  };
+  engine_emit(e, r, &ev);
+  drop(e, r);
+}
+
+
+/* ---- sweep ---- */
+
+/* Requests that are alive, into the plan; the cancelled ones are let go. */
+static void collect(struct engine *e) {
+  struct engine_request *gone = NULL;
+  pthread_mutex_lock(&e->lock);
+  e->plan.count = 0;
+  for (struct engine_request **at = &e->first; *at;) {
+    struct engine_request *r = *at;
+    if (!r->cancelled) {
+      e->plan.request[e->plan.count++] = r;
+      at = &r->next;
+      continue;
+    }
+    *at = r->next;
+    if (e->last == &r->next)
+      e->last = at;
+    if (r->running)
+      engine_kv_give(&e->kv, r->block, r->blocks);
+    e->running -= (uint32_t)r->running;
+    r->next = gone;
+    gone = r;
+  }
+  pthread_mutex_unlock(&e->lock);
+  while (gone) {
+    struct engine_request *next = gone->next;
+    engine_request_free(gone);
+    gone = next;
+  }
+}
+
+
+static int is_late(int64_t by_ns, int64_t now_ns) {
+  return by_ns && now_ns >= by_ns;
+}
+
+
+/* Fail those whose deadline has passed. */
+static void expire(struct engine *e, int64_t now_ns) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < e->plan.count; i++) {
+    struct engine_request *r = e->plan.request[i];
+    int started = r->ids.count > r->prompt;
+    int first = !started && is_late(r->first_by_ns, now_ns);
+    if (!first && !is_late(r->total_by_ns, now_ns)) {
+      e->plan.request[kept++] = r;
+      continue;
+    }
+    drover_err why;
+    drover_fail(&why, DROVER_ETIMEOUT, "the local model gave %s in time",
+                first ? "no first token" : "no whole reply");
+    engine_fail(e, r, started ? DROVER_PHASE_STREAM : DROVER_PHASE_FIRST_TOKEN,
+                &why);
+  }
+  e->plan.count = kept;
+}
+
+
+/* ---- plan ---- */
+
+static uint32_t schedule(struct engine *e) {
+  struct engine_plan *p = &e->plan;
+  struct engine_sched_limits limits = {
+    .seqs = e->batch, .rows = e->rows, .chunk = ENGINE_CHUNK,
+    .free_blocks = e->kv.free       /* only this thread changes it */
+  };
+  for (uint32_t i = 0; i < p->count; i++) {
+    const struct engine_request *r = p->request[i];
+    p->seq[i] = (struct engine_sched_seq){
+      .known = (uint32_t)r->ids.count, .computed = r->computed,
+      .blocks = r->blocks, .running = r->running
+    };
+  }
+  uint32_t rows = engine_sched_plan(&limits, p->seq, p->count);
+  pthread_mutex_lock(&e->lock);
+  for (uint32_t i = 0; i < p->count; i++) {
+    struct engine_request *r = p->request[i];
+    if (r->running || !p->seq[i].running)
+      continue;
+    r->running = engine_kv_take(&e->kv, r->blocks, r->block) == DROVER_OK;
+    e->running += (uint32_t)r->running;
+  }
+  pthread_mutex_unlock(&e->lock);
+  return rows;
+}
+
+
+/* Append one sequence's rows to the step. */
+static void add_rows(struct engine_plan *p, struct engine_request *r,
+                     uint32_t count) {
+  struct engine_rows *rows = &p->rows;
+  int32_t *block = p->block + (size_t)rows->seqs * (size_t)rows->block_ld;
+  memcpy(block, r->block, r->blocks * sizeof *block);
+  p->owner[rows->seqs] = r;
+  for (uint32_t i = 0; i < count; i++, rows->rows++) {
+    p->token[rows->rows] = r->ids.at[r->computed + i];
+    p->pos[rows->rows] = (int32_t)(r->computed + i);
+  }
+  r->computed += count;
+  if (r->computed == r->ids.count) {
+    p->out_row[rows->outs] = rows->rows - 1;
+    p->out_seq[rows->outs++] = rows->seqs;
+  }
+  p->seq_start[++rows->seqs] = rows->rows;
+}
+
+
+static void build(struct engine *e) {
+  struct engine_plan *p = &e->plan;
+  p->rows.rows = p->rows.seqs = p->rows.outs = 0;
+  p->seq_start[0] = 0;
+  for (uint32_t i = 0; i < p->count; i++)
+    if (p->seq[i].rows)
+      add_rows(p, p->request[i], p->seq[i].rows);
+}
+
+
+/* ---- what a step gave ---- */
+
+/* Take one sampled token: text goes out, and the end if it is one. */
+static void take_token(struct engine *e, struct engine_request *r,
+                       int32_t id) {
+  int ends = engine_vocab_ends(e->model->vocab, id);
+  int rc = engine_ids_add(&r->ids, id);
+  if (!rc && !ends) {
+    size_t size = engine_vocab_piece(e->model->vocab, id, e->piece);
+    rc = engine_reply_add(&r->reply, e->piece, size);
+  }
+  uint32_t made = (uint32_t)r->ids.count - r->prompt;
+  int stop = ends || r->reply.stopped;
+  if (!rc && (stop || made == r->max_tokens))
+    rc = engine_reply_end(&r->reply);
+  if (rc) {
+    drover_err why;
+    drover_fail(&why, rc, "no memory for a reply");
+    engine_fail(e, r, DROVER_PHASE_STREAM, &why);
+    return;
+  }
+  emit_text(e, r);
+  if (stop || made == r->max_tokens)
+    finish(e, r, stop ? DROVER_FINISH_STOP : DROVER_FINISH_LENGTH);
+}
+
+
+static void sample(struct engine *e, int out) {
+  struct engine_request *r = e->plan.owner[e->plan.out_seq[out]];
+  const float *logits = engine_step_logits(&e->step, out);
+  drover_err why;
+  int32_t id;
+  if (engine_sample(logits, e->model->shape.vocab, &r->draw,
+                    r->ids.count - r->prompt, e->scratch, &id, &why))
+    engine_fail(e, r, DROVER_PHASE_STREAM, &why);
+  else
+    take_token(e, r, id);
+}
+
+
+static void fail_step(struct engine *e, const drover_err *why) {
+  for (int i = 0; i < e->plan.rows.seqs; i++)
+    engine_fail(e, e->plan.owner[i], DROVER_PHASE_STREAM, why);
+}
+
+
+int engine_turn(struct engine *e, int64_t now_ns) {
+  drover_err why = { 0 };
+  collect(e);
+  expire(e, now_ns);
+  if (!e->plan.count)
+    return 0;
+  uint32_t rows = schedule(e);
+  if (!rows) {                      /* cannot be: submit refuses what cannot run */
+    drover_fail(&why, DROVER_EINTERNAL, "a request that cannot be scheduled");
+    engine_fail(e, e->plan.request[0], DROVER_PHASE_FIRST_TOKEN, &why);
+    return 0;
+  }
+  build(e);
+  int outs = e->plan.rows.outs;
+  if (engine_step_run(&e->step, &e->plan.rows, &why)) {
+    fail_step(e, &why);
+    return (int)rows;
+  }
+  pthread_mutex_lock(&e->lock);
+  e->steps++;
+  e->tokens += outs;
+  pthread_mutex_unlock(&e->lock);
+  for (int i = 0; i < outs; i++)
+    sample(e, i);
+  return (int)rows;
+}
