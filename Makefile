@@ -83,18 +83,18 @@ build/lua/drover/cdef.lua: src/drover.h
 	    "$$(sed -n 's/^#define DROVER_ABI \([0-9]*\).*/\1/p' $<)"; \
 	  sed -n '/cdef begin/,/cdef end/p' $<; echo ']==] }'; } > $@
 
-# The command: finds its files beside itself. $(1): file, $(2): the way up,
-# $(3): LUA_PATH, $(4): the library, $(5): the folder of lua/drover.
+# The command finds its files from its own place. $(1): file, $(2): the way to
+# the root, $(3): folders of Lua files, $(4): shell text that names the library.
 define write_command
 printf '%s\n' '#!/bin/sh' \
   'root=$$(dirname "$$(readlink -f "$$0")")/$(2)' \
-  'export LUA_PATH="$(3);$${LUA_PATH:-;}"' \
-  'export DROVER_LIB="$${DROVER_LIB:-$$root/$(4)}"' \
-  'exec luajit "$$root/$(5)/cli.lua" "$$@"' > $(1) && chmod 755 $(1)
+  'export LUA_PATH="$(subst ; ,;,$(foreach d,$(3),$$root/$(d)/?.lua;$$root/$(d)/?/init.lua;))$${LUA_PATH:-;}"' \
+  '$(4)' \
+  'exec luajit "$$root/$(firstword $(3))/drover/cli.lua" "$$@"' > $(1) && chmod 755 $(1)
 endef
 build/bin/drover: Makefile
 	@mkdir -p $(@D)
-	@$(call write_command,$@,../..,$$root/lua/?.lua;$$root/lua/?/init.lua;$$root/build/lua/?.lua,build/libdrover.so,lua/drover)
+	@$(call write_command,$@,../..,lua build/lua,export DROVER_LIB="$${DROVER_LIB:-$$root/build/libdrover.so}")
 
 # ---- programs ----
 
@@ -181,14 +181,19 @@ kill: $(call programs,kill)
 bench: all tools
 	@bench/run
 
-DEST = $(DESTDIR)$(PREFIX)
+# The four folders can be set one by one: luarocks does.
+BINDIR   ?= $(PREFIX)/bin
+LIBDIR   ?= $(PREFIX)/lib
+LUADIR   ?= $(PREFIX)/share/lua/5.1
+MODELDIR ?= $(PREFIX)/share/drover/model
+D        := $(DESTDIR)
 install: all
-	install -d $(DEST)/bin $(DEST)/lib $(DEST)/share/lua/5.1 $(DEST)/share/drover
-	install -m 755 build/libdrover.so $(DEST)/lib
-	cp -R lua/drover $(DEST)/share/lua/5.1
-	install -m 644 build/lua/drover/cdef.lua $(DEST)/share/lua/5.1/drover
-	cp -R model $(DEST)/share/drover
-	@$(call write_command,$(DEST)/bin/drover,..,$$root/share/lua/5.1/?.lua;$$root/share/lua/5.1/?/init.lua,lib/libdrover.so,share/lua/5.1/drover)
+	install -d $(D)$(BINDIR) $(D)$(LIBDIR) $(D)$(LUADIR) $(D)$(MODELDIR)
+	install -m 755 build/libdrover.so $(D)$(LIBDIR)
+	cp -R lua/drover $(D)$(LUADIR)
+	install -m 644 build/lua/drover/cdef.lua $(D)$(LUADIR)/drover
+	cp -R model/. $(D)$(MODELDIR)
+	@$(call write_command,$(D)$(BINDIR)/drover,..,share/lua/5.1,export LUA_CPATH="$$root/lib/?.so;$$root/lib/lua/5.1/?.so;$${LUA_CPATH:-;}")
 
 # eval "$$(make -s env)"; luajit script.lua
 env: all

@@ -101,7 +101,8 @@ describe("drover_delta_scan()", function()
   end)
 
   it("agrees with the check on every prefix", function()
-    local text = choice'{"index":0,"delta":{"content":"h\\u00e9 \195\169","x":[{}]},"finish_reason":"stop"}'
+    local text = choice('{"index":0,"delta":{"content":"h\\u00e9 \195\169",'
+                        .. '"x":[{}]},"finish_reason":"stop"}')
     for i = 0, #text - 1 do
       assert.equal(C.DROVER_EFORMAT, scan(text:sub(1, i)))
       assert.equal(0, delta.flags)

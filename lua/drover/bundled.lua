@@ -29,6 +29,7 @@ function _M.path()
   local places = {
     here .. "../../model/" .. FILE,           -- lua/drover/ in a checkout
     here .. "../../../drover/model/" .. FILE, -- share/lua/5.1/drover/
+    here .. "model/" .. FILE,                 -- where luarocks puts it
   }
   for _, place in ipairs(places) do
     if readable(place) then
