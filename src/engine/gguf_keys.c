@@ -81,7 +81,7 @@ static int typed(const struct engine_gguf *g, const char *name, uint32_t type,
 
 int engine_gguf_u32(const struct engine_gguf *g, const char *name,
                     uint32_t *out, drover_err *err) {
-  const struct engine_gguf_key *k;
+  const struct engine_gguf_key *k = NULL;
   int rc = typed(g, name, ENGINE_GGUF_U32, &k, err);
   if (!rc)
     memcpy(out, k->at, sizeof *out);
@@ -91,7 +91,7 @@ int engine_gguf_u32(const struct engine_gguf *g, const char *name,
 
 int engine_gguf_f32(const struct engine_gguf *g, const char *name, float *out,
                     drover_err *err) {
-  const struct engine_gguf_key *k;
+  const struct engine_gguf_key *k = NULL;
   int rc = typed(g, name, ENGINE_GGUF_F32, &k, err);
   if (!rc)
     memcpy(out, k->at, sizeof *out);
@@ -101,7 +101,7 @@ int engine_gguf_f32(const struct engine_gguf *g, const char *name, float *out,
 
 int engine_gguf_bool(const struct engine_gguf *g, const char *name, int *out,
                      drover_err *err) {
-  const struct engine_gguf_key *k;
+  const struct engine_gguf_key *k = NULL;
   int rc = typed(g, name, ENGINE_GGUF_BOOL, &k, err);
   if (!rc)
     *out = k->at[0] != 0;
@@ -120,7 +120,7 @@ drover_text engine_gguf_next(const unsigned char **at) {
 
 int engine_gguf_text(const struct engine_gguf *g, const char *name,
                      drover_text *out, drover_err *err) {
-  const struct engine_gguf_key *k;
+  const struct engine_gguf_key *k = NULL;
   int rc = typed(g, name, ENGINE_GGUF_STRING, &k, err);
   if (!rc) {
     const unsigned char *at = k->at;
@@ -133,7 +133,7 @@ int engine_gguf_text(const struct engine_gguf *g, const char *name,
 int engine_gguf_array(const struct engine_gguf *g, const char *name,
                       uint32_t item, const struct engine_gguf_key **out,
                       drover_err *err) {
-  const struct engine_gguf_key *k;
+  const struct engine_gguf_key *k = NULL;
   int rc = typed(g, name, ENGINE_GGUF_ARRAY, &k, err);
   if (rc)
     return rc;
