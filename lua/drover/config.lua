@@ -101,7 +101,7 @@ local function read_nodes(nodes)
   if why then
     return nil, why
   end
-  local rows, ids = {}, {}
+  local rows, ids, urls = {}, {}, {}
   for i, n in ipairs(nodes) do
     local more, wrong = node.read(n, "nodes[" .. i .. "]", i - 1)
     if not more then
@@ -112,6 +112,12 @@ local function read_nodes(nodes)
         return nil, "nodes[" .. i .. "].id: " .. row.id .. " is there twice"
       end
       ids[row.id] = true
+      local own = row.url .. "\0" .. (row.key or "")
+      if urls[own] then
+        return nil, "nodes[" .. i .. "].url: the same url and key as "
+                    .. urls[own] .. "; that is one node"
+      end
+      urls[own] = row.id
       rows[#rows + 1] = row
     end
   end
