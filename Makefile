@@ -60,6 +60,7 @@ $(eval $(call flavour,clang,$$(CLANG),$$(FUZZ)))
 
 # The engine's arithmetic wants the vectoriser; sums keep their order.
 build/obj/src/engine/cpu_%.o build/dev/src/engine/cpu_%.o: CFLAGS += -O3
+build/obj/src/engine/quant.o build/dev/src/engine/quant.o: CFLAGS += -O3
 
 build/libdrover.so: $(OBJ_obj)
 	$(CC) $(SO) -o $@ $^ $(LDLIBS)

@@ -41,21 +41,19 @@ int engine_quant_reads(uint32_t type) {
 
 
 /* Exact, and without subnormal floats on the way: a half that is subnormal
- * is made as 2^-14 * (1 + m) - 2^-14. */
+ * is made as 2^-14 * (1 + m) - 2^-14. Selects, no branches: loops over it
+ * vectorise. */
 static float from_half(uint16_t half) {
-  uint32_t sign = (uint32_t)(half & 0x8000) << 16;
   uint32_t rest = (uint32_t)(half & 0x7fff) << 13;
   uint32_t exponent = half & 0x7c00;
-  uint32_t bits = exponent == 0x7c00 ? rest | 0x7f800000
-                                     : rest + (112u << 23);
+  uint32_t normal = rest + (112u << 23), tiny = rest | (113u << 23), bits;
   float value;
-  if (exponent == 0) {
-    bits = rest | (113u << 23);
-    memcpy(&value, &bits, sizeof value);
-    value -= 0x1p-14f;
-    memcpy(&bits, &value, sizeof bits);
-  }
-  bits |= sign;
+  memcpy(&value, &tiny, sizeof value);
+  value -= 0x1p-14f;
+  memcpy(&tiny, &value, sizeof tiny);
+  bits = exponent == 0x7c00 ? rest | 0x7f800000 : normal;
+  bits = exponent == 0 ? tiny : bits;
+  bits |= (uint32_t)(half & 0x8000) << 16;
   memcpy(&value, &bits, sizeof value);
   return value;
 }
