@@ -38,7 +38,8 @@ local function refresh_policy(router)
 end
 
 
-local function tick(router, now)
+-- What every process does 4 times a second for each of its routers.
+function _M.tick(router, now)
   C.drover_tick(router.handle, now)
   router.fleet:report(router.handle, now)
   refresh_policy(router)
@@ -54,7 +55,7 @@ local function start_tick(router)
     ticking = setmetatable({}, { __mode = "k" })
     loops.get().on_tick(function(now)
       for one in pairs(ticking) do
-        tick(one, now)
+        _M.tick(one, now)
       end
     end)
   end

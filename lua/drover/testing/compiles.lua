@@ -19,6 +19,22 @@ local function run(policy, rows, request)
 end
 
 
+-- What the compiler's number means; nil where it only means "not from here".
+-- Leaving or entering a loop while recording is how traces find their shape.
+local function reason_of(code, info)
+  local ok, vmdef = pcall(require, "jit.vmdef")
+  local text = ok and vmdef.traceerr[code] or "reason " .. tostring(code)
+  if not text:find("NYI", 1, true) and not text:find("blacklisted", 1, true)
+     and not text:find("bad argument type", 1, true) then
+    return nil
+  end
+  if type(info) == "number" and text:find("bytecode", 1, true) and ok then
+    info = vmdef.bcnames:sub(info * 6 + 1, info * 6 + 6):gsub("%s+$", "")
+  end
+  return (text:gsub("%%[ds]", tostring(info)))
+end
+
+
 -- Names of the reasons that traces were aborted for.
 local function reasons_of(aborts)
   local list = {}
@@ -40,7 +56,10 @@ function _M.check(policy)
     if what == "stop" then
       stopped = stopped + 1
     elseif what == "abort" then
-      aborts[tostring(code) .. (info and ": " .. tostring(info) or "")] = true
+      local reason = reason_of(code, info)
+      if reason then
+        aborts[reason] = true
+      end
     end
   end
   local request = view.request(nil)
