@@ -2,7 +2,7 @@
 local nginx = require "spec.support.nginx"
 
 local CONFIG = [[return { workers = 1, router = {
-  nodes = { { id = "up", url = "%s/v1" },
+  nodes = { { id = "up", url = "%s/v1", models = { "m" } },
             { id = "slow", url = "%s/hang/v1", models = { "slow" } } } } }]]
 
 

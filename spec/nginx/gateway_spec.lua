@@ -33,7 +33,7 @@ return {
 
 
 local function model(name, stream)
-  return (stream and STREAM or CHAT):gsub("bench", name, 1)
+  return ((stream and STREAM or CHAT):gsub("bench", name, 1))
 end
 
 
@@ -153,7 +153,7 @@ describe("drover serve", function()
     { "an unknown model in a stream", model("none", true), 404, nil,
       "model_not_found" },
     { "a body that is too large", '{"x":"' .. ("y"):rep(70000) .. '"}', 413 },
-    { "an upstream's 500", model("broken"), 502 },
+    { "an upstream's 500", model("broken"), 503, nil, "overloaded" },
     { "an upstream's 429", model("busy"), 429 },
     { "an upstream's 401", model("key"), 502 },
     { "a connection that closes", model("shut"), 502, nil, "reset" },

@@ -127,12 +127,16 @@ function running_mt:log()
 end
 
 
--- The pids of its children: an nginx's workers.
+-- The pids of an nginx's workers, also of those that a reload sent off.
 function running_mt:workers()
   local text = _M.read(string.format("/proc/%d/task/%d/children", self.pid,
                                      self.pid))
   local pids = {}
-  for pid in text:gmatch("%d+") do pids[#pids + 1] = tonumber(pid) end
+  for pid in text:gmatch("%d+") do
+    if _M.read("/proc/" .. pid .. "/cmdline"):find("^nginx: worker") then
+      pids[#pids + 1] = tonumber(pid)
+    end
+  end
   return pids
 end
 

@@ -9,6 +9,11 @@ local nginx_conf = require "drover.gateway.nginx"
 
 local _M = {}
 
+ffi.cdef[[
+  int dup2(int from, int to);
+  int fileno(void *file);
+]]
+
 local HELP = [[
 drover serve [--config FILE | --model FILE.gguf] [--port 8000]
 
@@ -83,8 +88,8 @@ local function owner_of(path)
 end
 
 
--- A folder for this server alone. A shell that waits for the last of its
--- processes (they hold the pipe) takes it away again.
+-- A folder for this server alone. A shell takes it away again when the last
+-- of the server's processes is gone: their standard input is a pipe to it.
 local function make_folder(owner)
   local dir = place.ask("mktemp -d \"${TMPDIR:-/tmp}/drover-XXXXXXXX\"")
   if not dir or dir:sub(1, 1) ~= "/" then
@@ -94,8 +99,9 @@ local function make_folder(owner)
   if owner then
     os.execute("chown " .. place.quote(owner:gsub(" ", ":")) .. " " .. quoted)
   end
-  _M.keeper = io.popen("trap '' INT TERM HUP QUIT; cat >/dev/null; rm -rf "
-                       .. quoted, "w")
+  local keeper = io.popen("trap '' INT TERM HUP QUIT; cat >/dev/null; rm -rf "
+                          .. quoted, "w")
+  ffi.C.dup2(ffi.C.fileno(keeper), 0)
   return dir
 end
 
