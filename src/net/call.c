@@ -154,9 +154,10 @@ enum drover_phase net_call_phase(const struct net_call *call) {
     return DROVER_PHASE_CONNECT;
   if (call->easy)
     curl_easy_getinfo(call->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
-  if (!call->reply.heard && sent < (curl_off_t)call->request.body_size)
+  if (call->sends == 1 && !call->reply.heard
+      && sent < (curl_off_t)call->request.body_size)
     return DROVER_PHASE_SEND;
-  if (call->request.stream ? !is_committed(call) : !call->reply.heard)
+  if (call->request.stream ? !is_committed(call) : !call->reply.head_done)
     return DROVER_PHASE_FIRST_TOKEN;
   return DROVER_PHASE_STREAM;
 }

@@ -9,6 +9,7 @@
  * SPDX-License-Identifier: MIT */
 #include "easy.h"
 
+#include <errno.h>
 #include <sys/socket.h>
 
 #include "../base/clock.h"
@@ -191,15 +192,23 @@ static const struct fault faults[] = {
 };
 
 
+/* What the system says when a connection breaks under a reader. (The errno
+ * that libcurl remembers may also be of the connect: EINPROGRESS.) */
+static int is_loss(long os) {
+  return os == ECONNRESET || os == EPIPE || os == ETIMEDOUT
+         || os == ENETUNREACH || os == EHOSTUNREACH || os == ECONNABORTED;
+}
+
+
 /* A chunk that cannot be read and a connection that breaks have one code in
- * libcurl; only the second comes with an error of the system's, or over TLS. */
+ * libcurl. Over TLS both may come without an error of the system's. */
 static int received_badly(const struct net_call *call, drover_err *text) {
   long os = 0;
   curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os);
   if (!call->reply.heard)
     return drover_fail(text, DROVER_ERESET,
                        "the connection was lost before a reply");
-  if (os == 0 && !call->request.https)
+  if (!is_loss(os) && !call->request.https)
     return drover_fail(text, DROVER_EMALFORMED, "the reply's framing is broken");
   return drover_fail(text, DROVER_ERESET,
                      "the connection was lost in the reply");
@@ -213,6 +222,9 @@ int net_easy_fault(const struct net_call *call, CURLcode rc,
                        " reply; the request was not sent again");
   if (rc == CURLE_RECV_ERROR)
     return received_badly(call, text);
+  if (rc == CURLE_OUT_OF_MEMORY && call->sends && !call->reply.head_done)
+    return drover_fail(text, DROVER_ETOOLARGE,  /* so 7.88 says of such a line */
+                       "the reply's headers are too large");
   for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
     if (faults[i].rc == rc)
       return drover_fail(text, faults[i].code, "%s", faults[i].text);

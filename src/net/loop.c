@@ -65,9 +65,11 @@ static void unlink_call(struct net_loop *loop, struct net_call *call) {
 }
 
 
-static void put_easy(struct net_loop *loop, CURL *easy) {
+/* Only after a transfer that went well: a handle remembers an errno, and who
+ * knows what else. */
+static void put_easy(struct net_loop *loop, CURL *easy, int well) {
   net_easy_clear(easy);
-  if (loop->pooled < POOLED)
+  if (well && loop->pooled < POOLED)
     loop->pool[loop->pooled++] = easy;
   else
     curl_easy_cleanup(easy);
@@ -86,7 +88,7 @@ static void end(struct net_loop *loop, struct net_call *call,
   call->easy = NULL;
   if (easy) {
     curl_multi_remove_handle(loop->multi, easy);
-    put_easy(loop, easy);
+    put_easy(loop, easy, ev && ev->type == DROVER_EVENT_END);
   }
   net_reply_deinit(&call->reply);
   net_request_deinit(&call->request);
