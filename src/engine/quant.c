@@ -41,18 +41,20 @@ int engine_quant_reads(uint32_t type) {
 
 
 /* Exact, and without subnormal floats on the way: a half that is subnormal
- * is made as 2^-14 * (1 + m) - 2^-14. Selects, no branches: loops over it
+ * is made as 2^-14 * (1 + m) - 2^-14. Masks, no branches: loops over it
  * vectorise. */
 static float from_half(uint16_t half) {
   uint32_t rest = (uint32_t)(half & 0x7fff) << 13;
   uint32_t exponent = half & 0x7c00;
-  uint32_t normal = rest + (112u << 23), tiny = rest | (113u << 23), bits;
+  uint32_t is_tiny = 0u - (exponent == 0);
+  uint32_t is_infinite = 0u - (exponent == 0x7c00);
+  uint32_t bits = rest + (112u << 23), tiny = rest | (113u << 23);
   float value;
   memcpy(&value, &tiny, sizeof value);
   value -= 0x1p-14f;
   memcpy(&tiny, &value, sizeof tiny);
-  bits = exponent == 0x7c00 ? rest | 0x7f800000 : normal;
-  bits = exponent == 0 ? tiny : bits;
+  bits |= is_infinite & 0x7f800000;   /* NaN keeps its payload */
+  bits = (bits & ~is_tiny) | (tiny & is_tiny);
   bits |= (uint32_t)(half & 0x8000) << 16;
   memcpy(&value, &bits, sizeof value);
   return value;
