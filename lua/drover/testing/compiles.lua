@@ -2,6 +2,7 @@
 -- what the compiler says about its traces.
 --
 -- SPDX-License-Identifier: MIT
+local jit_util = require "jit.util"
 local trial = require "drover.policy.trial"
 local view = require "drover.policy.view"
 
@@ -52,9 +53,13 @@ function _M.check(policy)
     error("testing.compiles: a function is wanted", 2)
   end
   local stopped, aborts = 0, {}
-  local function on_trace(what, _, _, _, code, info)
+  local function on_trace(what, trace, _, _, code, info)
     if what == "stop" then
       stopped = stopped + 1
+      local shape = jit_util.traceinfo(trace)
+      if shape and shape.linktype == "stitch" then
+        aborts["calls a function that is not compiled"] = true
+      end
     elseif what == "abort" then
       local reason = reason_of(code, info)
       if reason then
