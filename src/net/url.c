@@ -113,6 +113,8 @@ static int read_authority(const char *text, size_t size, drover_url *out,
     return drover_fail(err, DROVER_EINVAL,
                        "a user name or password: use `key`");
   const char *bracket = size && text[0] == '[' ? memchr(text, ']', size) : NULL;
+  if (size && text[0] == '[' && !bracket)
+    return drover_fail(err, DROVER_EINVAL, "not an IPv6 address");
   const char *from = bracket ? bracket : text;
   const char *colon = memchr(from, ':', size - (size_t)(from - text));
   if (bracket && bracket + 1 < text + size && colon != bracket + 1)
