@@ -213,6 +213,7 @@ void engine_close(struct engine *e) {
     pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->lock);
     pthread_join(e->thread, NULL);
+    e->started = 0;                 /* no emission to wait for any more */
   }
   drover_err why;
   drover_fail(&why, DROVER_ECLOSED, "the local model was closed");
