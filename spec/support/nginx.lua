@@ -74,7 +74,7 @@ end
 
 -- A command's output and whether it went well.
 function _M.shell(command)
-  local pipe = io.popen("env -u LD_PRELOAD " .. command)
+  local pipe = io.popen("unset LD_PRELOAD; " .. command)
   local text = pipe:read("*a")
   pipe:close()
   return text
