@@ -90,7 +90,7 @@ local function on_text(self, ev)
     self.opening = opening.raw
     self:push(opening, 0)
   end
-  self:push(engine.event(self.envelope, text), size)
+  self:push(reader.pieced(engine.event(self.envelope, text)), size)
 end
 
 

@@ -2,16 +2,23 @@
 -- model name and `stream` go left open. A body that came as JSON text
 -- (drover.raw) is patched by byte span, so that all else passes as it came.
 --
--- Both makers return a function(model) -> text.
+-- Both makers return a body, which says its text with body:put(out, model)
+-- into a string.buffer (why no string: see json.lua).
 --
 -- SPDX-License-Identifier: MIT
+local buffer = require "string.buffer"
 local ffi = require "ffi"
 local C = require "drover.core"
 local json = require "drover.json"
 
 local _M = {}
 
-local encode = json.encode
+local cast = ffi.cast
+local put_json = json.put
+
+local table_mt, text_mt = {}, {}
+table_mt.__index = table_mt
+text_mt.__index = text_mt
 
 
 -- A copy of `request` that asks for a stream with its usage.
@@ -38,26 +45,32 @@ function _M.of_table(request, stream)
   if stream then
     request = as_stream(request)
   end
-  local model = request.model
   local rest = {}
   for name, value in pairs(request) do
     if name ~= "model" then
       rest[name] = value
     end
   end
-  local text, why = encode(rest)
-  if not text then
-    return nil, why:gsub("^%.", "")
+  local out = buffer.new()
+  local ok, why = put_json(out, rest)
+  if not ok then
+    return nil, why
   end
-  local lead = text == "{}" and "" or ","
-  text = text:sub(2)
-  return function(name)
-    name = name or model
-    if not name then
-      return "{" .. text
-    end
-    return "{\"model\":" .. encode(name) .. lead .. text
+  out:skip(1)                           -- its "{": the model comes first
+  return setmetatable({ rest = out, model = request.model,
+                        alone = next(rest) == nil }, table_mt)
+end
+
+
+function table_mt:put(out, model)
+  model = model or self.model
+  if not model then
+    out:put("{", self.rest)
+    return
   end
+  out:put("{\"model\":")
+  put_json(out, model)
+  out:put(self.alone and "" or ",", self.rest)
 end
 
 
@@ -116,22 +129,33 @@ function _M.of_text(text, stream)
     replace(edits, first, last)
   end
   table.sort(edits, function(a, b) return a.first < b.first end)
-  local before, after, at = {}, {}, 1
-  local out = before
-  for _, edit in ipairs(edits) do
-    out[#out + 1] = text:sub(at, edit.first - 1)
-    out[#out + 1] = edit.with
-    if not edit.with then
-      out = after
-    end
+  return setmetatable({ text = text, edits = edits }, text_mt)
+end
+
+
+function text_mt:put(out, model)
+  local text, at = self.text, 1
+  local bytes = cast("const char *", text)
+  for _, edit in ipairs(self.edits) do
+    out:putcdata(bytes + at - 1, edit.first - at)
     at = edit.last + 1
+    if edit.with then
+      out:put(edit.with)
+    elseif model then
+      put_json(out, model)
+    else
+      out:putcdata(bytes + edit.first - 1, at - edit.first)
+    end
   end
-  out[#out + 1] = text:sub(at)
-  local head, tail = table.concat(before), table.concat(after)
-  local own = first and text:sub(first, last)
-  return function(name)
-    return own and head .. (name and encode(name) or own) .. tail or head
-  end
+  out:putcdata(bytes + at - 1, #text - at + 1)
+end
+
+
+-- The text as a string.
+function _M.text(body, model)
+  local out = buffer.new()
+  body:put(out, model)
+  return out:tostring()
 end
 
 

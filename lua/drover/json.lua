@@ -2,11 +2,18 @@
 -- 2^53, keys sorted, what JSON cannot say refused. The decoder is cjson's,
 -- with null members dropped (cjson's null is a truthy userdata).
 --
+-- It writes to a string.buffer: LuaJIT hashes a few bytes of a long string,
+-- so that many texts of one length and one frame (request bodies, chunks)
+-- fall into one chain, and making such strings gets slower with each that is
+-- alive (measured: 300 us a body at 20,000).
+--
 -- SPDX-License-Identifier: MIT
+local buffer = require "string.buffer"
 local cjson = require "cjson.safe"
+local ffi = require "ffi"
 
 local byte = string.byte
-local concat = table.concat
+local cast = ffi.cast
 local find = string.find
 local floor = math.floor
 local format = string.format
@@ -46,21 +53,37 @@ end
 
 
 local escapes = {
-  ["\""] = "\\\"", ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f",
-  ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t",
+  [byte("\"")] = "\\\"", [byte("\\")] = "\\\\", [byte("\b")] = "\\b",
+  [byte("\f")] = "\\f", [byte("\n")] = "\\n", [byte("\r")] = "\\r",
+  [byte("\t")] = "\\t",
 }
 
 
-local function escape(c)
-  return escapes[c] or format("\\u%04x", byte(c))
+-- Put the inside of a JSON string: spans as they are, escapes between.
+local function put_escaped(out, s, at)
+  local bytes = cast("const char *", s)
+  local from = 0
+  repeat
+    out:putcdata(bytes + from, at - 1 - from)
+    local c = byte(s, at)
+    local short = escapes[c]
+    out:put(short or format("\\u%04x", c))
+    from = at
+    at = find(s, "[%c\"\\]", at + 1)
+  until not at
+  out:putcdata(bytes + from, #s - from)
 end
 
 
-local function string_json(s)
-  if find(s, "[%c\"\\]") then
-    s = gsub(s, "[%c\"\\]", escape)
+local function put_string(out, s)
+  local at = find(s, "[%c\"\\]")
+  if not at then
+    out:put("\"", s, "\"")
+    return
   end
-  return "\"" .. s .. "\""
+  out:put("\"")
+  put_escaped(out, s, at)
+  out:put("\"")
 end
 
 
@@ -99,17 +122,17 @@ local write
 
 
 local function write_list(t, out, seen, depth)
-  out[#out + 1] = "["
+  out:put("[")
   for i = 1, #t do
     if i > 1 then
-      out[#out + 1] = ","
+      out:put(",")
     end
     local where = write(t[i], out, seen, depth)
     if where then
       return "[" .. i .. "]" .. where
     end
   end
-  out[#out + 1] = "]"
+  out:put("]")
 end
 
 
@@ -122,26 +145,30 @@ local function write_object(t, out, seen, depth)
     keys[#keys + 1] = key
   end
   sort(keys)
-  out[#out + 1] = "{"
+  out:put("{")
   for i = 1, #keys do
     local key = keys[i]
-    out[#out + 1] = (i > 1 and "," or "") .. string_json(key) .. ":"
+    if i > 1 then
+      out:put(",")
+    end
+    put_string(out, key)
+    out:put(":")
     local where = write(t[key], out, seen, depth)
     if where then
       return "." .. key .. where
     end
   end
-  out[#out + 1] = "}"
+  out:put("}")
 end
 
 
 local function write_table(t, out, seen, depth)
   if t == _M.null then
-    out[#out + 1] = "null"
+    out:put("null")
     return
   end
   if getmetatable(t) == raw_mt then
-    out[#out + 1] = t.text
+    out:put(t.text)
     return
   end
   if seen[t] then
@@ -162,37 +189,60 @@ local function write_table(t, out, seen, depth)
 end
 
 
--- Appends the JSON of `x` to `out`. Returns nothing, or where and why not.
+-- Puts the JSON of `x` into `out`. Returns nothing, or where and why not.
 function write(x, out, seen, depth)
   local kind = type(x)
   if kind == "string" then
-    out[#out + 1] = string_json(x)
+    put_string(out, x)
   elseif kind == "number" then
     local text, why = number_json(x)
     if not text then
       return ": " .. why
     end
-    out[#out + 1] = text
+    out:put(text)
   elseif kind == "boolean" then
-    out[#out + 1] = x and "true" or "false"
+    out:put(x and "true" or "false")
   elseif kind == "table" then
     return write_table(x, out, seen, depth)
   elseif x == cjson_null then
-    out[#out + 1] = "null"
+    out:put("null")
   else
     return ": a " .. kind .. " is no JSON"
   end
 end
 
 
--- The JSON text of `x`, or nil and where and why not (".messages[2]: …").
-function _M.encode(x)
-  local out = {}
+-- Append the JSON of `x` to a string.buffer. Returns true, or nil and where
+-- and why not (".messages[2]: …"); the buffer then holds a part.
+function _M.put(out, x)
   local where = write(x, out, {}, 1)
   if where then
-    return nil, (gsub(where, "^:%s", ""))
+    return nil, (gsub(where, "^[:.]%s*", ""))
   end
-  return concat(out)
+  return true
+end
+
+
+-- The JSON text of `x`, or nil and where and why not.
+function _M.encode(x)
+  local out = buffer.new()
+  local ok, why = _M.put(out, x)
+  if not ok then
+    return nil, why
+  end
+  return out:tostring()
+end
+
+
+-- The inside of a JSON string that says `s`, without the quotes.
+function _M.escaped(s)
+  local at = find(s, "[%c\"\\]")
+  if not at then
+    return s
+  end
+  local out = buffer.new()
+  put_escaped(out, s, at)
+  return out:tostring()
 end
 
 

@@ -11,12 +11,12 @@ local json = require "drover.json"
 local band = bit.band
 local ffi_string = ffi.string
 local lower = string.lower
-local sub = string.sub
 
 local F_TEXT, F_FINISH = C.DROVER_DELTA_TEXT, C.DROVER_DELTA_FINISH
 local SLOW = C.DROVER_DELTA_USAGE + C.DROVER_DELTA_ERROR + C.DROVER_DELTA_OTHER
 
 local MESSAGE_SIZE = #"message"
+local CHUNK_MIN = 16            -- what is shorter is no chunk ("[DONE]")
 local SAID_MAX = 400
 
 local _M = {}
@@ -67,18 +67,42 @@ function _M.upstream_error(attempt, body, phase)
 end
 
 
-local function text_of_delta(raw)
-  local start, size = delta.text_start, delta.text_size
-  if delta.text_plain == 1 then
-    return sub(raw, start + 1, start + size)
+-- Events of plain text keep their chunk in three pieces, of which the first
+-- and the last are the same for a whole stream: `raw` is put together only
+-- for who asks (why long texts are not made for nothing: see json.lua).
+local event_mt = {
+  __index = function(event, name)
+    if name == "raw" then
+      local head = rawget(event, "head")
+      return head and head .. event.mid .. event.tail or nil
+    end
+  end,
+}
+
+
+-- Give an event with head, mid and tail its `raw`.
+function _M.pieced(event)
+  return setmetatable(event, event_mt)
+end
+
+
+-- The event of a chunk of text, whose delta has been scanned.
+local function text_event(data, size)
+  local start, length = delta.text_start, delta.text_size
+  local mid = ffi_string(data + start, length)
+  local text = mid
+  if delta.text_plain ~= 1 then
+    if length > scratch_size then
+      scratch_size = length
+      scratch = ffi.new("char[?]", length)
+    end
+    local wrote = C.drover_json_unescape(data + start, length, scratch)
+    text = ffi_string(scratch, math.max(0, tonumber(wrote)))
   end
-  if size > scratch_size then
-    scratch_size = size
-    scratch = ffi.new("char[?]", size)
-  end
-  local wrote = C.drover_json_unescape(ffi.cast("const char *", raw) + start,
-                                       size, scratch)
-  return wrote >= 0 and ffi_string(scratch, wrote) or nil
+  return setmetatable({
+    index = 0, text = text, head = ffi_string(data, start), mid = mid,
+    tail = ffi_string(data + start + length, size - start - length),
+  }, event_mt)
 end
 
 
@@ -136,30 +160,28 @@ function _M.sse(attempt, ev)
   if attempt.ended then
     return
   end
-  local raw = ffi_string(ev.data, ev.data_size)
+  local data, size = ev.data, tonumber(ev.data_size)
   if not attempt.opening then
-    attempt.opening = raw               -- its id and model, for join()
+    attempt.opening = ffi_string(data, size)    -- its id and model, for join()
   end
-  if ev.name_size ~= MESSAGE_SIZE or #raw < 16 then
-    return slow(attempt, ev, raw)
+  if ev.name_size ~= MESSAGE_SIZE or size < CHUNK_MIN
+     or C.drover_delta_scan(data, size, delta, nil) ~= 0
+     or band(delta.flags, SLOW) ~= 0 then
+    return slow(attempt, ev, ffi_string(data, size))
   end
-  local code = C.drover_delta_scan(raw, #raw, delta, nil)
-  local flags = delta.flags
-  if code ~= 0 or band(flags, SLOW) ~= 0 then
-    return slow(attempt, ev, raw)
-  end
-  local event = { index = 0, raw = raw }
-  if band(flags, F_TEXT) ~= 0 then
-    event.text = text_of_delta(raw)
+  local event
+  if band(delta.flags, F_TEXT) ~= 0 then
+    event = text_event(data, size)
     mark_first(attempt, ev.at)
+  else
+    event = { index = 0, raw = ffi_string(data, size) }
   end
-  if band(flags, F_FINISH) ~= 0 then
-    local from = delta.finish_start
+  if band(delta.flags, F_FINISH) ~= 0 then
     event.finish_reason = attempt.row.provider.finish(
-      sub(raw, from + 1, from + delta.finish_size))
+      ffi_string(data + delta.finish_start, delta.finish_size))
     attempt.finished = event.finish_reason
   end
-  attempt:push(event, #raw)
+  attempt:push(event, size)
 end
 
 

@@ -2,6 +2,7 @@
 -- the C structs; the C side copies everything before it returns.
 --
 -- SPDX-License-Identifier: MIT
+local buffer = require "string.buffer"
 local ffi = require "ffi"
 local C = require "drover.core"
 local err_new = require("drover.err").new
@@ -16,6 +17,7 @@ local config = ffi.new("drover_call_config")
 local generate = ffi.new("drover_generate")
 local out = ffi.new("drover_call *[1]")
 local c_err = ffi.new("drover_err")
+local scratch = buffer.new()                    -- a body on its way to C
 
 
 local function header_text(headers)
@@ -49,21 +51,21 @@ end
 function _M.http(port, number, row, call, limits)
   local stream = call.stream and true or false
   local models = row.models
-  local encoded = row.provider.encode {
+  local encoded = row.provider.encode({
     model = call.model and models and models[call.model] or call.model,
     stream = stream, key = row.key, body = call.body,
-  }
+  }, scratch)
   local headers = row_headers(row, stream, encoded.headers)
   if call.headers then
     headers = headers .. call.headers
   end
   local url = row.base_url .. encoded.path
-  local body = encoded.body
+  local body, size = encoded.body:ref()
   config.call, config.stream = number, stream and 1 or 0
   config.method, config.url = "POST", url
   config.unix_path, config.ca_file = row.unix_path, row.ca_file
   config.headers, config.headers_size = headers, #headers
-  config.body, config.body_size = body, #body
+  config.body, config.body_size = body, size
   config.connect, config.total = limits.connect, limits.total
   config.first_token, config.idle = limits.first_token, limits.idle
   local code = C.drover_call_http(out, port, config, c_err)

@@ -1,4 +1,5 @@
 -- The OpenAI dialect against recorded answers of OpenAI, vLLM and Ollama.
+local body = require "drover.body"
 local json = require "drover.json"
 local classify = require "drover.provider.classify"
 local collect = require "drover.collect"
@@ -83,8 +84,8 @@ local function check_message(expected, message)
 end
 
 
-local function check_body(expected, body)
-  local reply = assert(openai.decode(body))
+local function check_body(expected, text)
+  local reply = assert(openai.decode(text))
   check_message(expected, reply.choices[1].message)
   assert.equal(expected.finish_reason,
                openai.finish(reply.choices[1].finish_reason))
@@ -139,9 +140,9 @@ local function check_stream(expected, text)
 end
 
 
-local function check_error(expected, headers, body)
+local function check_error(expected, headers, text)
   local got = openai.classify(headers.status, lower_names(headers.headers),
-                              body)
+                              text)
   assert.equal(expected.error.kind, got.kind)
   assert.equal(expected.error.retryable, got.retryable)
   assert.equal(expected.error.retry_after, got.retry_after)
@@ -155,12 +156,12 @@ local function check_request(folder)
   if not text then
     return
   end
-  local call = { model = "m", stream = false, key = "k",
-                 body = function() return text end }
+  local call = { model = nil, stream = false, key = "k",
+                 body = body.of_text(text, false) }
   local out = openai.encode(call)
   assert.equal("/chat/completions", out.path)
   assert.equal("Bearer k", out.headers.authorization)
-  assert.equal(text, out.body)
+  assert.equal(text, out.body:tostring())
 end
 
 
@@ -180,14 +181,14 @@ describe("the OpenAI dialect over recorded answers #oracle", function()
         it("reads " .. name, function()
           local expected = load_json(folder .. "expected.json")
           local stream = slurp(folder .. "response.sse")
-          local body = slurp(folder .. "response.json")
+          local whole = slurp(folder .. "response.json")
           check_request(folder)
           if expected.error then
-            check_error(expected, headers, body)
+            check_error(expected, headers, whole)
           elseif stream then
             check_stream(expected, stream)
           else
-            check_body(expected, body)
+            check_body(expected, whole)
           end
         end)
       end
@@ -204,11 +205,11 @@ end)
 describe("classify() over error answers of all providers #oracle", function()
   for _, row in ipairs(load_json(root .. "errors.json").rows) do
     it("knows " .. row.id, function()
-      local body, status = row.body, row.status
+      local text, status = row.body, row.status
       if row.where ~= "response" then
-        body = sse_events(body)[1].data
+        text = sse_events(text)[1].data
       end
-      local got = classify.read(status, lower_names(row.headers), body)
+      local got = classify.read(status, lower_names(row.headers), text)
       assert.equal(row.expected.kind, got.kind)
       assert.equal(row.expected.retryable, got.retryable)
       assert.equal(row.expected.retry_after, got.retry_after)

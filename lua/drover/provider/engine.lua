@@ -10,6 +10,8 @@ local json = require "drover.json"
 local _M = {}
 
 local STOP_MAX, STOP_BYTES = 16, 256
+local DELTA = ",\"choices\":[{\"index\":0,\"delta\":"
+local TEXT_TAIL = "\"},\"logprobs\":null,\"finish_reason\":null}]}"
 
 -- What may stand in a request; what of it matters is read in encode().
 local taken = {
@@ -146,26 +148,27 @@ function _M.envelope(id, created, model)
                .. ",\"object\":\"chat.completion.chunk\",\"created\":"
                .. json.encode(created) .. ",\"model\":" .. json.encode(model)
   return { id = "chatcmpl-" .. id, created = created, model = model,
-           lead = lead }
+           lead = lead, text_head = lead .. DELTA .. "{\"content\":\"" }
 end
 
 
 local function chunk(envelope, delta, finish)
-  return envelope.lead .. ",\"choices\":[{\"index\":0,\"delta\":" .. delta
+  return envelope.lead .. DELTA .. delta
          .. ",\"logprobs\":null,\"finish_reason\":" .. finish .. "}]}"
 end
 
 
--- The event that opens a stream, and that of a piece of text.
+-- The event that opens a stream.
 function _M.role(envelope)
   local delta = "{\"role\":\"assistant\",\"content\":\"\"}"
   return { index = 0, raw = chunk(envelope, delta, "null") }
 end
 
 
+-- That of a piece of text, its chunk in pieces (see reader.lua).
 function _M.event(envelope, text)
-  local delta = "{\"content\":" .. json.encode(text) .. "}"
-  return { index = 0, text = text, raw = chunk(envelope, delta, "null") }
+  return { index = 0, text = text, head = envelope.text_head,
+           mid = json.escaped(text), tail = TEXT_TAIL }
 end
 
 

@@ -1,10 +1,11 @@
 -- OpenAI's chat dialect, as spoken by OpenAI, vLLM, Ollama and most others.
 -- Pure translation: no I/O, no clock, no state between calls.
 --
--- A call: { model, stream, key, body } where body(model) is the request's
--- JSON with that model's name in it.
+-- A call: { model, stream, key, body } where body:put(out, model) writes the
+-- request's JSON with that model's name in it.
 --
 -- SPDX-License-Identifier: MIT
+local buffer = require "string.buffer"
 local classify = require "drover.provider.classify"
 local json = require "drover.json"
 
@@ -20,8 +21,11 @@ local finishes = {
 }
 
 
--- call -> { path, headers, body }
-function _M.encode(call)
+-- call -> { path, headers, body }; the body is a string.buffer, `out` where
+-- one is given to be used again.
+function _M.encode(call, out)
+  out = out and out:reset() or buffer.new()
+  call.body:put(out, call.model)
   return {
     path = PATH,
     headers = {
@@ -29,7 +33,7 @@ function _M.encode(call)
       accept = call.stream and "text/event-stream" or "application/json",
       authorization = call.key and "Bearer " .. call.key or nil,
     },
-    body = call.body(call.model),
+    body = out,
   }
 end
 
