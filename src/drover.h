@@ -22,27 +22,15 @@
 /* cdef begin */
 enum drover_code {
   DROVER_OK = 0,
-  /* One for each err.kind, in the order of the counters. */
-  DROVER_EBADREQUEST = -1,
-  DROVER_EUNAUTHORIZED = -2,
-  DROVER_EQUOTA = -3,
-  DROVER_ERATELIMITED = -4,
-  DROVER_EOVERLOADED = -5,
-  DROVER_ENONODE = -6,
-  DROVER_EUNREACHABLE = -7,
-  DROVER_ETLS = -8,
-  DROVER_ETIMEOUT = -9,
-  DROVER_ERESET = -10,
-  DROVER_ETRUNCATED = -11,
-  DROVER_EMALFORMED = -12,
-  DROVER_ECONTEXT = -13,            /* context_too_long */
-  DROVER_EPOLICY = -14,             /* content_policy */
-  DROVER_ENOTFOUND = -15,
-  DROVER_ETOOLARGE = -16,
-  DROVER_ECANCELLED = -17,
-  DROVER_ECLOSED = -18,
-  DROVER_ERESOURCE = -19,
-  DROVER_EINTERNAL = -20,
+  /* One for each err.kind, in the order of the counters; ECONTEXT is
+   * context_too_long, EPOLICY content_policy. */
+  DROVER_EBADREQUEST = -1,   DROVER_EUNAUTHORIZED = -2, DROVER_EQUOTA = -3,
+  DROVER_ERATELIMITED = -4,  DROVER_EOVERLOADED = -5,   DROVER_ENONODE = -6,
+  DROVER_EUNREACHABLE = -7,  DROVER_ETLS = -8,          DROVER_ETIMEOUT = -9,
+  DROVER_ERESET = -10,       DROVER_ETRUNCATED = -11,   DROVER_EMALFORMED = -12,
+  DROVER_ECONTEXT = -13,     DROVER_EPOLICY = -14,      DROVER_ENOTFOUND = -15,
+  DROVER_ETOOLARGE = -16,    DROVER_ECANCELLED = -17,   DROVER_ECLOSED = -18,
+  DROVER_ERESOURCE = -19,    DROVER_EINTERNAL = -20,
   /* Finer codes of the library's own; each shares the kind it names. */
   DROVER_EINVAL = -21,              /* an argument is wrong: bad_request */
   DROVER_ENOMEM = -22,              /* no memory: resource */
@@ -63,24 +51,19 @@ typedef struct drover_err {
 } drover_err;
 
 /* ---- the library ---- */
-
 /* The build's number; core.lua compares it with its own. Any thread. */
 int drover_abi(void);
 
 /* The err.kind of a code ("ok" for 0, "lost" for DROVER_ELOST, "internal"
  * for a number that is no code). Static text. Any thread. */
 const char *drover_err_kind(int code);
-
 /* 1 when the same request may be tried elsewhere after `code`. Any thread. */
 int drover_err_retryable(int code);
-
 /* The name of a phase, as err.phase spells it; NULL when out of range. */
 const char *drover_phase_name(int phase);
-
 /* Seconds on the monotonic clock, and on the wall's. Any thread. */
 double drover_clock(void);
 double drover_clock_wall(void);
-
 /* 64 bits of the system's randomness, for seeds. Any thread. */
 uint64_t drover_entropy(void);
 
@@ -93,7 +76,6 @@ uint64_t drover_hash(const char *text, size_t size);
 int drover_exec(char *const argv[], drover_err *err);
 
 /* ---- a router: node state, limits and counters in a zone ---- */
-
 typedef struct drover_router drover_router;
 
 typedef struct drover_router_config {
@@ -112,13 +94,9 @@ typedef struct drover_router_config {
  * = 0 and no such zone: DROVER_ENOTFOUND. One thread. */
 int drover_router_open(drover_router **out, const drover_router_config *c,
                        drover_err *err);
-
-/* Settle what the handle still holds (as cancelled), leave the zone, free.
- * Takes NULL. */
+/* Settle what it still holds (as cancelled), leave the zone. Takes NULL. */
 void drover_router_close(drover_router *r);
-
-/* Configurations are numbered: take the next number of the zone (in the
- * master, where a configuration is read). */
+/* The next number for a configuration (taken where it is read: the master). */
 uint32_t drover_router_generation(drover_router *r);
 
 /* 1 when the caller should add the nodes of configuration `generation`
@@ -130,11 +108,8 @@ int drover_router_apply_begin(drover_router *r, uint32_t generation);
  * apply_begin are removed; limits are set; the number counts as applied. */
 void drover_router_apply_end(drover_router *r, uint32_t generation,
                              uint32_t concurrent, double now);
-
-/* 1 when this process made the zone itself (so no other sees it, unless it
- * was forked from this one). */
+/* 1 when this process made the zone (only its children see it as well). */
 int drover_router_private(drover_router *r);
-
 /* The number of a built-in policy by its name, or DROVER_ENOTFOUND. */
 int drover_policy(const char *name);
 const char *drover_policy_name(int policy);   /* NULL past the last */
@@ -143,7 +118,6 @@ const char *drover_policy_name(int policy);   /* NULL past the last */
 int drover_router_policy(drover_router *r, uint32_t policy);
 
 /* ---- nodes ---- */
-
 enum drover_state {                 /* as drover_node_state exports them */
   DROVER_UP, DROVER_PROBING, DROVER_OUT, DROVER_DRAINING, DROVER_REMOVED
 };
@@ -163,8 +137,7 @@ typedef struct drover_node {
   float    memory_gb;               /* free memory, by its report */
   float    load;                    /* 0..100, by its report */
   float    weight;                  /* share wanted; 1 by default */
-  float    price_input;             /* dollars a million tokens */
-  float    price_output;
+  float    price_input, price_output;   /* dollars a million tokens */
   uint32_t tier;                    /* for `fallback`: the lowest first */
   uint32_t version;                 /* raised when the row gets another node */
 } drover_node;
@@ -178,8 +151,7 @@ typedef struct drover_node_config {
   size_t   spec_size;               /* its key, for other workers; at most 4095 */
   const uint64_t *models;           /* drover_hash of what it takes, at most 64 */
   uint32_t models_count;            /* 0: any */
-  uint32_t capacity;
-  uint32_t tier;
+  uint32_t capacity, tier;
   uint32_t generation;              /* of its configuration; 0: added at run time */
   float    weight, price_input, price_output, memory_gb;
 } drover_node_config;
@@ -212,7 +184,6 @@ typedef struct drover_node_stats {
  * the pool's mean first-token time. */
 int drover_node_add(drover_router *r, const drover_node_config *c, double now,
                     drover_err *err);
-
 /* The row of a label, or DROVER_ENOTFOUND. */
 int drover_node_find(drover_router *r, const char *id);
 
@@ -227,14 +198,12 @@ int drover_node_report(drover_router *r, const char *id,
  * pointer holds until the handle is closed; the count only grows. */
 const drover_node *drover_nodes(drover_router *r);
 uint32_t drover_node_count(drover_router *r);
-
 /* Copies of one row's texts and figures. 0, or DROVER_ENOTFOUND. */
 int drover_node_read(drover_router *r, uint32_t node, drover_node_text *out);
 int drover_node_stat(drover_router *r, uint32_t node, drover_node_stats *out,
                      double now);
 
 /* ---- one decision, and the ticket it opens ---- */
-
 /* The caller's memory, zeroed once by ffi.new; the first part is the
  * caller's, the second the library's. `tried` lasts over the attempts of
  * one request, so a retry goes elsewhere: drover_pick_reset() clears it. */
@@ -257,7 +226,6 @@ typedef struct drover_pick {
 } drover_pick;
 
 void drover_pick_reset(drover_pick *p);
-
 /* Open a decision: nothing is masked. */
 void drover_pick_begin(drover_router *r, drover_pick *p, double now, double rnd);
 
@@ -270,7 +238,6 @@ int drover_pick_tried(const drover_pick *p, uint32_t node);
  * DROVER_ENOTFOUND (no node takes the model), DROVER_ENONODE (none is up),
  * DROVER_EOVERLOADED (all that could are full). */
 int drover_pick_choose(drover_router *r, drover_pick *p, drover_err *err);
-
 /* Why no node will do, when a policy of the caller's answered none. */
 int drover_pick_why(drover_router *r, const drover_pick *p, drover_err *err);
 
@@ -279,7 +246,6 @@ int drover_pick_why(drover_router *r, const drover_pick *p, drover_err *err);
  * again. DROVER_EOVERLOADED: the router is full. */
 int drover_pick_claim(drover_router *r, drover_pick *p, uint32_t node,
                       drover_err *err);
-
 /* begin, then choose and claim until one holds or none is left. */
 int drover_pick_node(drover_router *r, drover_pick *p, double now, double rnd,
                      drover_err *err);
@@ -307,14 +273,12 @@ int drover_ticket_done(drover_router *r, drover_pick *p,
  * side; both in seconds. */
 void drover_request_done(drover_router *r, uint32_t node, int code,
                          double overhead, double first_token);
-
 /* Requests that wait for a slot, this handle's share (a gauge). */
 void drover_request_pending(drover_router *r, int delta);
 
 /* Every 250 ms in each process: reap members whose process is gone, expire
  * probes. Returns the number of members reaped. */
 int drover_tick(drover_router *r, double now);
-
 /* Requests in flight over all members; exact at the instant it is read. */
 uint32_t drover_inflight(drover_router *r, uint32_t node);   /* 0: the router */
 
@@ -334,7 +298,6 @@ void drover_count(drover_router *r, int counter);
 long drover_expose(drover_router *r, char *buf, size_t cap);
 
 /* ---- the completion port: where replies of all calls arrive ---- */
-
 typedef struct drover_port drover_port;
 typedef struct drover_call drover_call;
 typedef struct drover_engine drover_engine;
@@ -354,8 +317,7 @@ enum drover_finish { DROVER_FINISH_NONE, DROVER_FINISH_STOP,
 typedef struct drover_event {
   uint32_t call;                    /* the number its caller gave */
   int32_t  type;                    /* enum drover_event_type */
-  int32_t  code;                    /* FAIL: DROVER_E* */
-  int32_t  phase;                   /* FAIL: enum drover_phase */
+  int32_t  code, phase;             /* FAIL: DROVER_E*, enum drover_phase */
   int32_t  status;                  /* HEAD: the HTTP status */
   int32_t  finish;                  /* END of a local model: enum drover_finish */
   int32_t  maybe_billed;            /* FAIL: the body had gone out */
@@ -367,15 +329,11 @@ typedef struct drover_event {
   size_t   name_size;
 } drover_event;
 
-/* A port belongs to one Lua loop; calls are made on it. Starts no thread.
- * One thread. */
+/* Belongs to one Lua loop; calls are made on it. No thread yet. One thread. */
 int drover_port_open(drover_port **out, drover_err *err);
-
 /* Closes its calls first. Takes NULL. */
 void drover_port_close(drover_port *p);
-
-/* Readable when the queue went from empty to not empty (an eventfd; take
- * reads it). For loops that watch a descriptor. */
+/* Readable when the queue has become not empty (an eventfd; next reads it). */
 int drover_port_fd(drover_port *p);
 
 /* For nginx: listen on a unix socket in `dir` (mode 0600) and write its path
@@ -384,12 +342,9 @@ int drover_port_fd(drover_port *p);
 int drover_port_listen(drover_port *p, const char *dir, char *path, size_t cap,
                        drover_err *err);
 int drover_port_accept(drover_port *p, drover_err *err);
-
 /* One byte to the wake-up descriptor: ends a wait from outside. Any thread. */
 void drover_port_poke(drover_port *p);
-
-/* The next event, 1, or 0 when there is none. Its spans hold until the next
- * call of this function on this port. */
+/* 1 and the next event, or 0. Its spans hold until the next call of this. */
 int drover_port_next(drover_port *p, drover_event *ev);
 
 /* Wait at most `seconds` (negative: for ever) for news. Plain LuaJIT only.
@@ -397,7 +352,6 @@ int drover_port_next(drover_port *p, drover_event *ev);
 int drover_port_wait(drover_port *p, double seconds);
 
 /* ---- calls ---- */
-
 typedef struct drover_call_config {
   uint32_t call;                    /* comes back in each event; not 0 */
   uint32_t stream;                  /* 1: the caller asked for SSE */
@@ -426,17 +380,14 @@ void drover_call_commit(drover_call *c);
 /* The consumer has read `bytes` of this call's events. A call with 256 KiB
  * unread is paused until half of it is read. */
 void drover_call_consumed(drover_call *c, size_t bytes);
-
-/* Cancel if it runs (the connection is closed), forget, free. After this
- * no event of the call comes. Takes NULL. */
+/* Cancel if it runs, forget, free: no event of it comes then. Takes NULL. */
 void drover_call_close(drover_call *c);
 
 /* URL and header checks, for the configuration's side. Each returns 0 or
  * DROVER_EINVAL with the reason. `url` is that of a node: http, https, or
  * unix:/path.sock:/base; no userinfo, query or fragment. */
 typedef struct drover_url {
-  int32_t  https, is_unix;
-  int32_t  port;
+  int32_t  https, is_unix, port;
   int32_t  local;                   /* 1: loopback, as written */
   char     host[256];               /* lower case, as the transport connects */
   char     path[256];               /* the base, without a closing slash */
@@ -448,7 +399,6 @@ int drover_header_check(const char *name, size_t name_size, const char *value,
                         size_t value_size, drover_err *err);
 
 /* ---- the local model ---- */
-
 typedef struct drover_engine_config {
   const char *path;                 /* of a GGUF file */
   const char *device;               /* NULL or "cpu" */
@@ -501,12 +451,10 @@ typedef struct drover_generate {
  * returned at once. Everything is copied. */
 int drover_call_engine(drover_call **out, drover_port *p, drover_engine *e,
                        const drover_generate *g, drover_err *err);
-
 /* How many tokens the model makes of a text (special tokens are text). */
 long drover_engine_tokens(drover_engine *e, const char *text, size_t size);
 
 /* ---- spans of JSON ---- */
-
 /* What a chat chunk holds, found in one pass; spans are byte offsets. */
 enum drover_delta_flag {
   DROVER_DELTA_TEXT = 1,            /* choices[0].delta.content, not empty */
@@ -545,7 +493,6 @@ typedef struct drover_span {
  * values may be up to 1024 deep. */
 int drover_json_find(const char *json, size_t size, const char *path,
                      size_t path_size, drover_span *out, drover_err *err);
-
 /* 0 when the whole text is one well-formed JSON value no deeper than 128. */
 int drover_json_check(const char *json, size_t size, drover_err *err);
 /* cdef end */
