@@ -120,7 +120,9 @@ function mt:event(ev)
     on_text(self, ev)
   elseif kind == HEAD then
     self.status = ev.status
-    self.head = ffi_string(ev.data, ev.data_size)
+    if ev.status ~= 200 then
+      self.head = ffi_string(ev.data, ev.data_size)
+    end
   elseif kind == BODY then
     self.body = ffi_string(ev.data, ev.data_size)
   elseif kind == END then
@@ -246,9 +248,10 @@ end
 -- seconds. The attempt, or nil and an error (the ticket is settled then).
 function _M.open(state, row, pick, call, limits)
   local loop = loops.get()
+  local several = call.stream or row.engine ~= nil
   local self = setmetatable({
     state = state, row = row, pick = pick, call = call, gate = loop.gate(),
-    queue = {}, sizes = {}, first = 1, last = 0,
+    queue = several and {}, sizes = several and {}, first = 1, last = 0,
     ended = false, settled = false, committed = false,
     record = { node = row.id, kind = "lost", seconds = 0,
                maybe_billed = false },

@@ -9,14 +9,19 @@
 local _M = {}
 
 
+local sets = {}                 -- "number|table" -> { number = true, … }
+
+
 local function of_type(value, types)
-  local kind = type(value)
-  for word in types:gmatch("[^|]+") do
-    if word == kind then
-      return true
+  local set = sets[types]
+  if not set then
+    set = {}
+    for word in types:gmatch("[^|]+") do
+      set[word] = true
     end
+    sets[types] = set
   end
-  return false
+  return set[type(value)] == true
 end
 
 

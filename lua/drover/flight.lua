@@ -16,6 +16,8 @@ local streams = require "drover.stream"
 
 local NAN = 0 / 0
 
+local limits = {}               -- of the send that is being made
+
 local _M = {}
 
 local mt = {}
@@ -38,8 +40,6 @@ end
 -- Deadlines of the next attempt, in seconds from now; 0 for none.
 function mt:limits(now)
   local timeout, stream = self.opts.timeout, self.call.stream
-  local limits = self.limit_table or {}
-  self.limit_table = limits
   limits.connect = timeout.connect
   limits.first_token = stream and timeout.first_token or 0
   limits.idle = stream and timeout.idle or 0

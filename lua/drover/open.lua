@@ -119,6 +119,7 @@ function _M.new(conf)
   end
   local router = {
     name = conf.name, conf = conf, fleet = fleet, timeout = conf.timeout,
+    plain = { timeout = conf.timeout },      -- a request's without options
     retry = conf.retry, chosen = policy, default = default, ticks = 0,
     active = {}, policies = setmetatable({}, { __mode = "k" }),
     prepared = false, closed = false,

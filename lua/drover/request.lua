@@ -30,6 +30,12 @@ local chat_fields = {
   seed = { "number", -2 ^ 53, 2 ^ 53, integer = true },
 }
 
+local chat_names = {}
+for name in pairs(chat_fields) do
+  chat_names[#chat_names + 1] = name
+end
+table.sort(chat_names)
+
 local opts_fields = {
   timeout = { "number|table" },
   key = { "string" },
@@ -41,7 +47,23 @@ local opts_fields = {
   priority = { later = true },
 }
 
-local no_opts = {}
+local pick_t = ffi.typeof("drover_pick")
+
+
+local function check_message(m)
+  if type(m) ~= "table" then
+    return ": must be a table, is a " .. type(m)
+  end
+  local role, content = m.role, m.content
+  if type(role) ~= "string" or role == "" then
+    return ".role: must be a string"
+  end
+  if type(content) == "string" or type(content) == "table"
+     or content == nil and (m.tool_calls ~= nil or m.refusal ~= nil) then
+    return nil
+  end
+  return ".content: must be a string or a list of parts"
+end
 
 
 -- The first sentence about a message that is wrong, or nil.
@@ -49,41 +71,29 @@ local function check_messages(messages)
   if type(messages) ~= "table" then
     return "messages: must be a list, is a " .. type(messages)
   end
-  local why = check.list(messages, 1, "messages")
-  if why then
-    return why
+  if #messages == 0 then
+    return "messages: must be a list with at least 1 entry"
   end
   for i = 1, #messages do
-    local m = messages[i]
-    local where = "messages[" .. i .. "]"
-    if type(m) ~= "table" then
-      return where .. ": must be a table, is a " .. type(m)
-    end
-    if type(m.role) ~= "string" or m.role == "" then
-      return where .. ".role: must be a string"
-    end
-    local kind = type(m.content)
-    if kind ~= "string" and kind ~= "table" and kind ~= "nil" then
-      return where .. ".content: must be a string or a list of parts"
-    end
-    if m.content == nil and m.tool_calls == nil and m.refusal == nil then
-      return where .. ".content: must be a string or a list of parts"
+    local why = check_message(messages[i])
+    if why then
+      return "messages[" .. i .. "]" .. why
     end
   end
 end
 
 
 local function check_chat(request)
-  local why = check_messages(request.messages)
-  for name, row in pairs(chat_fields) do
+  for i = 1, #chat_names do
+    local name = chat_names[i]
     local value = request[name]
-    local wrong = value ~= nil and value ~= json.null
-                  and check.value(value, row)
-    if wrong and not why then
-      why = name .. ": " .. wrong
+    local why = value ~= nil and value ~= json.null
+                and check.value(value, chat_fields[name])
+    if why then
+      return name .. ": " .. why
     end
   end
-  return why
+  return check_messages(request.messages)
 end
 
 
@@ -153,7 +163,10 @@ local function measure(call, request)
   local first = messages and messages[1]
   local text = first and (type(first.content) == "string" and first.content
                           or json.encode(first.content)) or nil
-  call.prefix = text and text:sub(1, PREFIX_BYTES) or nil
+  if text and #text > PREFIX_BYTES then
+    text = text:sub(1, PREFIX_BYTES)
+  end
+  call.prefix = text
   local options = request.stream_options
   call.usage_asked = type(options) == "table"
                      and options.include_usage == true
@@ -231,10 +244,10 @@ end
 
 -- A drover_pick for this call.
 function _M.pick(call, opts)
-  local p = ffi.new("drover_pick")
+  local p = pick_t()
   p.model = hash(call.model)
   p.prefix = hash(call.prefix)
-  p.key = hash((opts or no_opts).key)
+  p.key = hash(opts.key)
   p.prompt_tokens = call.prompt_tokens
   p.max_tokens = call.max_tokens or 0
   return p

@@ -80,7 +80,11 @@ function mt:begin(request, opts, stream)
     return nil, e
   end
   local options, call, why
-  options, why = requests.options(opts, self.timeout)
+  if opts == nil then
+    options = self.plain
+  else
+    options, why = requests.options(opts, self.timeout)
+  end
   if options then
     call, why = requests.chat(request, stream)
   end

@@ -31,7 +31,7 @@ end
 
 
 -- The header lines of a row's calls; made once, until its key changes.
-local function row_headers(row, stream, headers)
+local function row_headers(row, stream)
   local cache = row.header_cache
   if not cache or cache.key ~= row.key then
     cache = { key = row.key }
@@ -39,7 +39,8 @@ local function row_headers(row, stream, headers)
   end
   local text = cache[stream]
   if not text then
-    text = header_text(headers)
+    text = header_text(row.provider.headers { key = row.key,
+                                              stream = stream })
     cache[stream] = text
   end
   return text
@@ -51,16 +52,14 @@ end
 function _M.http(port, number, row, call, limits)
   local stream = call.stream and true or false
   local models = row.models
-  local encoded = row.provider.encode({
-    model = call.model and models and models[call.model] or call.model,
-    stream = stream, key = row.key, body = call.body,
-  }, scratch)
-  local headers = row_headers(row, stream, encoded.headers)
+  local model = call.model
+  local headers = row_headers(row, stream)
   if call.headers then
     headers = headers .. call.headers
   end
-  local url = row.base_url .. encoded.path
-  local body, size = encoded.body:ref()
+  local url = row.base_url .. row.provider.PATH
+  call.body:put(scratch:reset(), model and models and models[model] or model)
+  local body, size = scratch:ref()
   config.call, config.stream = number, stream and 1 or 0
   config.method, config.url = "POST", url
   config.unix_path, config.ca_file = row.unix_path, row.ca_file

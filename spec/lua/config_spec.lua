@@ -116,7 +116,7 @@ describe("a request", function()
   local rows = {
     { 5, nil, "request: must be a table" },
     { {}, nil, "messages: must be a list" },
-    { { messages = {} }, nil, "messages: must have at least 1" },
+    { { messages = {} }, nil, "messages: must be a list with at least" },
     { { messages = { "x" } }, nil, "messages[1]: must be a table" },
     { { messages = { { content = "x" } } }, nil, "messages[1].role: " },
     { { messages = { { role = "user" } } }, nil, "messages[1].content: " },

@@ -11,7 +11,7 @@ local json = require "drover.json"
 
 local _M = {}
 
-local PATH = "/chat/completions"
+_M.PATH = "/chat/completions"
 
 local finishes = {
   stop = "stop", length = "length", tool_calls = "tool_calls",
@@ -21,20 +21,21 @@ local finishes = {
 }
 
 
--- call -> { path, headers, body }; the body is a string.buffer, `out` where
--- one is given to be used again.
-function _M.encode(call, out)
-  out = out and out:reset() or buffer.new()
-  call.body:put(out, call.model)
+-- The headers of a call: they depend on its key and on `stream` alone.
+function _M.headers(call)
   return {
-    path = PATH,
-    headers = {
-      ["content-type"] = "application/json",
-      accept = call.stream and "text/event-stream" or "application/json",
-      authorization = call.key and "Bearer " .. call.key or nil,
-    },
-    body = out,
+    ["content-type"] = "application/json",
+    accept = call.stream and "text/event-stream" or "application/json",
+    authorization = call.key and "Bearer " .. call.key or nil,
   }
+end
+
+
+-- call -> { path, headers, body }; the body is a string.buffer.
+function _M.encode(call)
+  local out = buffer.new()
+  call.body:put(out, call.model)
+  return { path = _M.PATH, headers = _M.headers(call), body = out }
 end
 
 
