@@ -34,7 +34,7 @@ enum drover_code {
   /* Finer codes of the library's own; each shares the kind it names. */
   DROVER_EINVAL = -21,              /* an argument is wrong: bad_request */
   DROVER_ENOMEM = -22,              /* no memory: resource */
-  DROVER_EFORMAT = -23,             /* a file or text is not well formed: malformed */
+  DROVER_EFORMAT = -23,             /* a file or text is wrong: malformed */
   DROVER_EAGAIN = -24,              /* ask again: overloaded */
   DROVER_ELOST = -25                /* its process died: counted as "lost" */
 };
@@ -81,7 +81,7 @@ typedef struct drover_router drover_router;
 typedef struct drover_router_config {
   const char *name;                 /* 1..63 bytes; the zone is found by it */
   uint32_t shared;                  /* 0: a zone of this handle's own */
-  uint32_t create;                  /* 1: make the zone when none has the name */
+  uint32_t create;                  /* 1: make the zone if none has the name */
   uint32_t nodes_max;               /* 0: 256; at most 512 */
   uint32_t members_max;             /* 0: 64; at most 256 */
   uint32_t tickets_max;             /* per member; 0: 4096; at most 65536 */
@@ -497,5 +497,4 @@ int drover_json_find(const char *json, size_t size, const char *path,
 int drover_json_check(const char *json, size_t size, drover_err *err);
 /* cdef end */
 #pragma GCC visibility pop
-
 #endif
