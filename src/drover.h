@@ -331,7 +331,7 @@ typedef struct drover_event {
 
 /* Belongs to one Lua loop; calls are made on it. No thread yet. One thread. */
 int drover_port_open(drover_port **out, drover_err *err);
-/* Closes its calls first. Takes NULL. */
+/* Closes its calls first: their handles end here too. Takes NULL. */
 void drover_port_close(drover_port *p);
 /* Readable when the queue has become not empty (an eventfd; next reads it). */
 int drover_port_fd(drover_port *p);
@@ -377,8 +377,9 @@ int drover_call_http(drover_call **out, drover_port *p,
  * deadline runs from here on. */
 void drover_call_commit(drover_call *c);
 
-/* The consumer has read `bytes` of this call's events. A call with 256 KiB
- * unread is paused until half of it is read. */
+/* The consumer has read `bytes` of the data of this call's SSE and TEXT events
+ * (the others do not count). A call with 256 KiB unread is paused until half
+ * of it is read. */
 void drover_call_consumed(drover_call *c, size_t bytes);
 /* Cancel if it runs, forget, free: no event of it comes then. Takes NULL. */
 void drover_call_close(drover_call *c);
