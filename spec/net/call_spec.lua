@@ -9,6 +9,12 @@ local fault_server = require "spec.support.fault_server"
 c.cdef[[
 long mem_live(void);
 void net_loop_stop(void);
+int socket(int domain, int type, int protocol);
+int bind(int fd, const void *at, unsigned size);
+int listen(int fd, int backlog);
+int connect(int fd, const void *at, unsigned size);
+int getsockname(int fd, void *at, unsigned *size);
+int close(int fd);
 ]]
 
 local C = c.lib
@@ -25,6 +31,27 @@ end
 
 local function hex(text)
   return (text:gsub(".", function(b) return ("%02x"):format(b:byte()) end))
+end
+
+
+-- A listener whose queue is full, so that a connect gets no answer.
+local function listener_that_is_full()
+  local STREAM, NONBLOCK, INET = 1, 2048, 2
+  local at = ffi.new("unsigned char[16]", { INET, 0, 0, 0, 127, 0, 0, 1 })
+  local size = ffi.new("unsigned[1]", 16)
+  local fds = { C.socket(INET, STREAM, 0) }
+  assert(C.bind(fds[1], at, 16) == 0 and C.listen(fds[1], 0) == 0)
+  assert(C.getsockname(fds[1], at, size) == 0)
+  for i = 2, 5 do
+    fds[i] = C.socket(INET, STREAM + NONBLOCK, 0)
+    C.connect(fds[i], at, 16)
+  end
+  return {
+    port = at[2] * 256 + at[3],
+    close = function()
+      for _, fd in ipairs(fds) do C.close(fd) end
+    end,
+  }
 end
 
 
@@ -171,6 +198,15 @@ describe("a call", function()
     assert.equal(C.DROVER_PHASE_CONNECT, got.last.phase)
     assert.is_falsy(got.last.billed)
     assert.equal("timeout.connect of 0.05 s passed", got.last.data)
+  end)
+
+  it("that nobody accepts ends at the connect deadline", function()
+    local full = listener_that_is_full()
+    local got = port:call("http://127.0.0.1:" .. full.port .. "/",
+                          { connect = 0.05, total = 9 })
+    assert.equal("timeout.connect of 0.05 s passed", got.last.data)
+    assert.is_false(got.last.billed)
+    full.close()
   end)
 
   it("goes over a unix socket", function()

@@ -147,6 +147,29 @@ end)
 
 
 describe("drover_exec", function()
+  it("joins the transport and leaves no descriptor of ours to the program", function()
+    local server = fault_server.start()
+    local pid = C.fork()
+    if pid == 0 then
+      local port = caller.new()
+      port:call(server.url .. "/f/ok")
+      port:send(server.url .. "/f/stall")
+      local words = { "env", "-u", "LD_PRELOAD", "sh", "-c",
+                      "! ls -l /proc/$$/fd | grep -qE 'eventfd|eventpoll'" }
+      local argv = ffi.new("char *[8]")
+      for i, word in ipairs(words) do
+        words[i] = ffi.new("char[128]", word)
+        argv[i - 1] = words[i]
+      end
+      C.drover_exec(argv, err)
+      C._exit(99)
+    end
+    local status = ffi.new("int[1]")
+    C.waitpid(pid, status, 0)
+    assert.equal(0, status[0])
+    server:stop()
+  end)
+
   it("says what it could not run, and the transport can begin anew", function()
     local argv = ffi.new("char *[2]")
     local name = ffi.new("char[32]", "/nowhere/no-such-program")

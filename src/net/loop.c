@@ -312,21 +312,22 @@ static void *run(void *user) {
 
 /* ---- libcurl's two callbacks of the multi handle ---- */
 
+/* `known` is what was assigned to the socket: NULL when it is new to us. */
 static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *user,
-                        void *of_socket) {
+                        void *known) {
   struct net_loop *loop = user;
   struct epoll_event e = { .data.fd = fd };
   (void)easy;
-  (void)of_socket;
   if (what == CURL_POLL_REMOVE) {
     epoll_ctl(loop->epoll, EPOLL_CTL_DEL, fd, NULL);
     return 0;
   }
   if (what & CURL_POLL_IN) e.events |= EPOLLIN;
   if (what & CURL_POLL_OUT) e.events |= EPOLLOUT;
-  if (epoll_ctl(loop->epoll, EPOLL_CTL_MOD, fd, &e) != 0 && errno == ENOENT)
-    return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &e) == 0 ? 0 : -1;
-  return 0;
+  if (known)
+    return epoll_ctl(loop->epoll, EPOLL_CTL_MOD, fd, &e);
+  curl_multi_assign(loop->multi, fd, loop);
+  return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &e);
 }
 
 
