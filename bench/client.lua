@@ -85,13 +85,25 @@ local function request(i)
 end
 
 
-local function through_drover(router, count)
-  local list = {}
-  for i = 1, count do
-    list[i] = request(i)
+local function work_drover(router, run)
+  while run.next <= run.count do
+    local i = run.next
+    run.next = i + 1
+    local reply = router:chat(request(i))
+    if not reply or not reply.choices then
+      run.failed = run.failed + 1
+    end
   end
-  local _, failed = router:batch(list, { max_concurrent = IN_FLIGHT })
-  return failed
+end
+
+
+local function through_drover(router, count)
+  local run, tasks = { next = 1, count = count, failed = 0 }, {}
+  for i = 1, IN_FLIGHT do
+    tasks[i] = drover.go(work_drover, router, run)
+  end
+  drover.wait(unpack(tasks))
+  return run.failed
 end
 
 

@@ -45,20 +45,14 @@ function _M.of_table(request, stream)
   if stream then
     request = as_stream(request)
   end
-  local rest = {}
-  for name, value in pairs(request) do
-    if name ~= "model" then
-      rest[name] = value
-    end
-  end
   local out = buffer.new()
-  local ok, why = put_json(out, rest)
+  local ok, why = json.put_without(out, request, "model")
   if not ok then
     return nil, why
   end
   out:skip(1)                           -- its "{": the model comes first
   return setmetatable({ rest = out, model = request.model,
-                        alone = next(rest) == nil }, table_mt)
+                        alone = #out == 1 }, table_mt)
 end
 
 

@@ -117,9 +117,28 @@ local function shape(t)
 end
 
 
+-- The text of a key with its colon; those seen first are kept.
+local names, names_left = {}, 512
+
+
+local function name_json(key)
+  local out = buffer.new()
+  put_string(out, key)
+  local text = out:put(":"):tostring()
+  if names_left > 0 and #key <= 64 then
+    names_left = names_left - 1
+    names[key] = text
+  end
+  return text
+end
+
+
 -- Few keys are sorted faster here than by table.sort, which is not compiled.
 local function sort(keys, count)
   if count > 24 then
+    for i = #keys, count + 1, -1 do
+      keys[i] = nil
+    end
     return table.sort(keys)
   end
   for i = 2, count do
@@ -151,14 +170,25 @@ local function write_list(t, out, depth)
 end
 
 
-local function write_object(t, out, depth)
-  local keys, count = {}, 0
+-- Lists of keys, one for each depth, used again and again.
+local scratch = {}
+
+
+-- All members but the one named `skip`.
+local function write_object(t, out, depth, skip)
+  local keys, count = scratch[depth], 0
+  if not keys then
+    keys = {}
+    scratch[depth] = keys
+  end
   for key in pairs(t) do
     if type(key) ~= "string" then
       return ": a key is not a string"
     end
-    count = count + 1
-    keys[count] = key
+    if key ~= skip then
+      count = count + 1
+      keys[count] = key
+    end
   end
   sort(keys, count)
   out:put("{")
@@ -167,8 +197,7 @@ local function write_object(t, out, depth)
     if i > 1 then
       out:put(",")
     end
-    put_string(out, key)
-    out:put(":")
+    out:put(names[key] or name_json(key))
     local where = write(t[key], out, depth)
     if where then
       return "." .. key .. where
@@ -228,6 +257,16 @@ end
 -- and why not (".messages[2]: …"); the buffer then holds a part.
 function _M.put(out, x)
   local where = write(x, out, 1)
+  if where then
+    return nil, (gsub(where, "^[:.]%s*", ""))
+  end
+  return true
+end
+
+
+-- The same for an object without its member `skip`.
+function _M.put_without(out, t, skip)
+  local where = write_object(t, out, 2, skip)
   if where then
     return nil, (gsub(where, "^[:.]%s*", ""))
   end

@@ -53,10 +53,7 @@ function _M.on_tick(f)
 end
 
 
-function _M.port()
-  if port then
-    return port
-  end
+local function open_port()
   local out, err = ffi.new("drover_port *[1]"), ffi.new("drover_err")
   if C.drover_port_open(out, err) ~= 0 then
     return nil, ffi.string(err.text)
@@ -67,6 +64,15 @@ function _M.port()
     C.drover_port_close(p)
   end)
   return port
+end
+
+
+-- Apart from open_port(), as a function that makes a closure is not compiled.
+function _M.port()
+  if port then
+    return port
+  end
+  return open_port()
 end
 
 
