@@ -16,9 +16,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/process.h"
-#include "net/call.h"
 #include "net/done.h"
 #include "net/header.h"
+#include "net/http.h"
 #include "net/loop.h"
 #include "net/url.h"
 
@@ -43,7 +43,7 @@ struct drover_call {
   void   *impl;
   drover_port *port;                /* the consumer's; NULL once closed */
   drover_call *prev, *next;         /* of the port's calls; the consumer's */
-  struct item *last;                /* for END or FAIL: it needs no memory then */
+  struct item *last;                /* for END or FAIL, which need no memory */
 };
 
 struct drover_port {
@@ -359,22 +359,22 @@ static void release(void *user) {
 
 
 static void http_cancel(void *impl) {
-  net_call_cancel(impl);
+  net_http_cancel(impl);
 }
 
 
 static void http_commit(void *impl) {
-  net_call_commit(impl);
+  net_http_commit(impl);
 }
 
 
 static void http_resume(void *impl) {
-  net_call_resume(impl);
+  net_http_resume(impl);
 }
 
 
 static void http_free(void *impl) {
-  net_call_free(impl);
+  net_http_free(impl);
 }
 
 
@@ -387,15 +387,15 @@ int drover_call_http(drover_call **out, drover_port *p,
                      const drover_call_config *c, drover_err *err) {
   struct net_call *http;
   drover_call *call;
-  int rc = net_call_new(&http, c, err);
+  int rc = net_http_new(&http, c, err);
   if (rc)
     return rc;
   rc = port_call_new(&call, p, c->call, &http_ops, http, err);
   if (rc) {
-    net_call_free(http);
+    net_http_free(http);
     return rc;
   }
-  rc = net_call_start(http, &sink, call, call->done, err);
+  rc = net_http_start(http, &sink, call, call->done, err);
   if (rc) {
     port_call_abandon(call);
     return rc;

@@ -30,9 +30,9 @@ struct call_ops {
 /* Make a call on the port. It is born with two references: the consumer's,
  * which drover_call_close() gives back, and the producer's, which the
  * producer gives back by port_call_unref() when it is done with the call
- * (after its END or FAIL, or after cancel). DROVER_ENOMEM, DROVER_EINVAL (number 0, or
- * a port of another process): then `impl` is still the caller's. The port's
- * thread. */
+ * (after its END or FAIL, or after cancel). DROVER_ENOMEM, DROVER_EINVAL
+ * (number 0, or a port of another process): then `impl` is still the
+ * caller's. The port's thread. */
 int port_call_new(drover_call **out, drover_port *p, uint32_t number,
                   const struct call_ops *ops, void *impl, drover_err *err);
 

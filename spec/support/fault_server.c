@@ -171,8 +171,8 @@ static int sse(struct client *c) {
     return linger(c, -1);
   if (option(c, "cut"))
     return 1;
-  if (!option(c, "nodone")
-      && (chunk(c, finish, sizeof finish - 1) || chunk(c, done, sizeof done - 1)))
+  if (!option(c, "nodone") && (chunk(c, finish, sizeof finish - 1)
+                               || chunk(c, done, sizeof done - 1)))
     return -1;
   return write_text(c, "0\r\n\r\n");
 }
@@ -304,7 +304,8 @@ static int answer(struct client *c) {
                                "<html>", 6);
   if (IS("gzip")) return reply(c, 200, "Content-Encoding: gzip\r\n", "\x1f", 1);
   if (IS("short")) text = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfour";
-  else if (IS("long")) text = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfour+";
+  else if (IS("long"))
+    text = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfour+";
   else if (IS("badchunk")) text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-"
     "stream\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\nx";
   else if (IS("endless"))

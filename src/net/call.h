@@ -1,12 +1,11 @@
-/* call: one HTTP call, from its request to its one END or FAIL.
+/* call: one HTTP call on its way, from its request to its one END or FAIL:
+ * its deadlines, how far it is, and what it tells its consumer.
  *
- *   consumer's thread           transport thread
- *   new, start    --submit-->   begin, libcurl's callbacks, end
- *   cancel, resume --submit-->  (bits of `asked`, so a submit cannot fail)
- *   commit        --flag---->   read where deadlines are looked at
+ *   http (consumer's thread)  --asks-->  loop (transport thread)
+ *                     both know the call; easy and outcome know libcurl
  *
- * It knows no port: events go to a sink. Deadlines are its own: libcurl's
- * timeout is only a backstop.
+ * It knows no port and no thread: events go to a sink. Deadlines are its
+ * own: libcurl's timeout is only a backstop.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_NET_CALL_H
@@ -30,11 +29,15 @@ struct net_sink {
   void (*release)(void *user);
 };
 
-enum net_ask { NET_ASK_BEGIN = 1, NET_ASK_CANCEL = 2, NET_ASK_RESUME = 4 };
+/* What all calls of one transport thread share. */
+struct net_shared {
+  struct net_timers timers;
+  struct net_wakes  wakes;
+};
 
 struct net_call {
   struct net_link link;             /* in the loop's stack of submits */
-  uint32_t asked;                   /* atomic; NET_ASK_*; not 0: it is queued */
+  uint32_t asked;                   /* atomic; not 0: it is in that stack */
   int32_t committed;                /* atomic; the consumer sets it */
   int32_t ended;                    /* atomic; the transport sets it */
   struct net_loop *loop;            /* from start on; a reference */
@@ -43,6 +46,7 @@ struct net_call {
   struct net_done *done;            /* whom to wake; the sink's user holds it */
   struct net_request request;       /* the transport's from start on */
   /* From here on the transport thread's. */
+  struct net_shared *shared;
   CURL *easy;                       /* while it runs */
   struct net_call *prev, *next;     /* running calls */
   struct net_timer timer;           /* the next look at the deadlines */
@@ -57,30 +61,12 @@ enum net_limit { NET_LIMIT_NONE, NET_LIMIT_CONNECT, NET_LIMIT_FIRST_TOKEN,
                  NET_LIMIT_IDLE, NET_LIMIT_TOTAL };
 
 
-/* ---- the consumer's side ---- */
-
-/* Check and copy. DROVER_EINVAL, DROVER_ENOMEM. */
-int net_call_new(struct net_call **out, const drover_call_config *c,
-                 drover_err *err);
+/* Whom the call reports to, before it is submitted. */
+void net_call_init(struct net_call *call, const struct net_sink *sink,
+                   void *user, struct net_done *done, int64_t now_ns);
 
 
-/* Hand it to the transport (starting that, in a process that has none). One
- * reference of `user` becomes the transport's; on an error it stays the
- * caller's and no event comes. */
-int net_call_start(struct net_call *call, const struct net_sink *sink,
-                   void *user, struct net_done *done, drover_err *err);
-
-
-void net_call_cancel(struct net_call *call);
-void net_call_commit(struct net_call *call);
-void net_call_resume(struct net_call *call);
-
-
-/* When no reference of `user` is left. Takes NULL. */
-void net_call_free(struct net_call *call);
-
-
-/* ---- the transport thread's side ---- */
+/* ---- the transport thread's ---- */
 
 /* Which deadline has passed at `now_ns`; if none, *next_ns is when to look
  * again (INT64_MAX: never). */
@@ -88,15 +74,9 @@ enum net_limit net_call_due(const struct net_call *call, int64_t now_ns,
                             int64_t *next_ns);
 
 
-/* Fill the FAIL of a passed deadline. */
-void net_call_late(struct net_call *call, enum net_limit limit,
-                   drover_event *ev, drover_err *text);
-
-
-/* The last event of a transfer that libcurl has ended with `rc`: END, after
- * what the reply still held, or FAIL. */
-void net_call_result(struct net_call *call, CURLcode rc, drover_event *ev,
-                     drover_err *text);
+/* Set the timer to the next look. Only the first time it can fail, with
+ * DROVER_ENOMEM. */
+int net_call_look(struct net_call *call, int64_t now_ns);
 
 
 /* How far it is. */

@@ -128,6 +128,27 @@ void net_done_wake(struct net_done *d) {
 }
 
 
+void net_wakes_owe(struct net_wakes *w, struct net_done *done) {
+  if (done->owed)
+    return;
+  done->owed = 1;
+  net_done_ref(done);
+  done->owed_next = w->first;
+  w->first = done;
+}
+
+
+void net_wakes_flush(struct net_wakes *w) {
+  while (w->first) {
+    struct net_done *done = w->first;
+    w->first = done->owed_next;
+    done->owed = 0;
+    net_done_wake(done);
+    net_done_unref(done);
+  }
+}
+
+
 /* The wake-up is taken back first: what is pushed after the take finds an
  * empty stack and wakes anew. */
 struct net_link *net_done_take(struct net_done *d) {
@@ -171,8 +192,9 @@ int net_done_listen(struct net_done *d, const char *dir, drover_err *err) {
     return drover_fail(err, DROVER_ERESOURCE, "no socket for the wake-up: %s",
                        strerror(errno));
   if (bind(fd, (struct sockaddr *)&at, sizeof at) != 0) {
-    int rc = drover_fail(err, DROVER_ERESOURCE, "cannot make a socket in %s: %s",
-                         dir, strerror(errno));
+    int rc = drover_fail(err, DROVER_ERESOURCE,
+                         "cannot make a socket in %s: %s", dir,
+                         strerror(errno));
     close(fd);
     return rc;
   }

@@ -28,10 +28,13 @@ struct net_done {
   int fd;                           /* eventfd */
   int sock;                         /* atomic; -1 until accepted */
   int listener;                     /* the reader's; -1 */
-  int owed;                         /* the transport thread's: in its list */
+  int owed;                         /* the transport thread's: in net_wakes */
   struct net_done *owed_next;
   char path[108];                   /* of the listener; "" */
 };
+
+/* Queues whose readers are to be woken at the end of a turn. One thread. */
+struct net_wakes { struct net_done *first; };
 
 
 /* Any thread. 1 when the stack was empty (its reader must be woken), 0 when
@@ -55,6 +58,11 @@ void net_done_unref(struct net_done *d);        /* takes NULL */
 
 /* Write one wake-up to the socket or the eventfd. Any thread. */
 void net_done_wake(struct net_done *d);
+
+
+/* Wake `done` at the next flush: once, however often it is owed. */
+void net_wakes_owe(struct net_wakes *w, struct net_done *done);
+void net_wakes_flush(struct net_wakes *w);
 
 
 /* Take what is there, after taking back the wake-up. The reader. */

@@ -1,20 +1,17 @@
 /* easy: see easy.h.
  *
- * Not used, on purpose: redirects (keys would follow), netrc, cookies, alt-svc,
- * HSTS, proxies of the environment, libcurl's own authentication, decoding of
- * compressed replies, CURLOPT_ERRORBUFFER (it quotes what nodes send), low-speed
- * limits (a long prompt is silent for a minute). A node's address comes from
- * the operator, so an address of the own network is no offence.
+ * Not used, on purpose: redirects (keys would follow), netrc, cookies,
+ * alt-svc, HSTS, proxies of the environment, libcurl's own authentication,
+ * decoding of compressed replies, CURLOPT_ERRORBUFFER (it quotes what nodes
+ * send), low-speed limits (a long prompt is silent for a minute). A node's
+ * address comes from the operator, so one of the own network is no offence.
  *
  * SPDX-License-Identifier: MIT */
 #include "easy.h"
 
-#include <errno.h>
 #include <sys/socket.h>
 
 #include "../base/clock.h"
-#include "../base/err.h"
-#include "loop.h"
 
 enum {
   IDLE_CONNECTION_S = 30,           /* below the keep-alive of usual servers */
@@ -72,7 +69,7 @@ static size_t take_bytes(char *bytes, size_t one, size_t size, void *user) {
   if (net_reply_bytes(&call->reply, bytes, size, now))
     return 0;
   if (first && call->reply.event_ns)
-    net_loop_look(call->loop, call, now);
+    net_call_look(call, now);   /* idleness begins to count */
   return size;
 }
 
@@ -160,73 +157,4 @@ void net_easy_clear(CURL *easy) {
   curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
   curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
   curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
-}
-
-
-/* ---- failures ---- */
-
-struct fault { CURLcode rc; int code; const char *text; };
-
-static const struct fault faults[] = {
-  { CURLE_COULDNT_RESOLVE_HOST, DROVER_EUNREACHABLE, "its name does not resolve" },
-  { CURLE_COULDNT_CONNECT, DROVER_EUNREACHABLE, "no connection" },
-  { CURLE_INTERFACE_FAILED, DROVER_EUNREACHABLE, "no connection" },
-  { CURLE_SSL_CONNECT_ERROR, DROVER_ETLS, "the TLS handshake failed" },
-  { CURLE_PEER_FAILED_VERIFICATION, DROVER_ETLS, "its certificate is not trusted" },
-  { CURLE_SSL_CACERT_BADFILE, DROVER_ETLS, "the CA bundle cannot be read" },
-  { CURLE_SSL_CERTPROBLEM, DROVER_ETLS, "TLS: a certificate cannot be used" },
-  { CURLE_SSL_CIPHER, DROVER_ETLS, "TLS: no cipher in common" },
-  { CURLE_SSL_ISSUER_ERROR, DROVER_ETLS, "TLS: the issuer is not trusted" },
-  { CURLE_SSL_INVALIDCERTSTATUS, DROVER_ETLS, "TLS: the certificate's status" },
-  { CURLE_OPERATION_TIMEDOUT, DROVER_ETIMEOUT, "the transport gave up waiting" },
-  { CURLE_GOT_NOTHING, DROVER_ERESET, "the connection closed before a reply" },
-  { CURLE_SEND_ERROR, DROVER_ERESET, "the connection was lost while sending" },
-  { CURLE_SEND_FAIL_REWIND, DROVER_ERESET, "the connection was lost while sending" },
-  { CURLE_PARTIAL_FILE, DROVER_ETRUNCATED, "the reply was cut short" },
-  { CURLE_WEIRD_SERVER_REPLY, DROVER_EMALFORMED, "the reply is not HTTP" },
-  { CURLE_UNSUPPORTED_PROTOCOL, DROVER_EMALFORMED, "the reply is not HTTP" },
-  { CURLE_BAD_CONTENT_ENCODING, DROVER_EMALFORMED, "the reply's encoding" },
-  { CURLE_FILESIZE_EXCEEDED, DROVER_ETOOLARGE, "the reply is too large" },
-  { CURLE_URL_MALFORMAT, DROVER_EINVAL, "a url that the transport refuses" },
-  { CURLE_OUT_OF_MEMORY, DROVER_ENOMEM, "no memory in the transport" },
-};
-
-
-/* What the system says when a connection breaks under a reader. (The errno
- * that libcurl remembers may also be of the connect: EINPROGRESS.) */
-static int is_loss(long os) {
-  return os == ECONNRESET || os == EPIPE || os == ETIMEDOUT
-         || os == ENETUNREACH || os == EHOSTUNREACH || os == ECONNABORTED;
-}
-
-
-/* A chunk that cannot be read and a connection that breaks have one code in
- * libcurl. Over TLS both may come without an error of the system's. */
-static int received_badly(const struct net_call *call, drover_err *text) {
-  long os = 0;
-  curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os);
-  if (!call->reply.heard)
-    return drover_fail(text, DROVER_ERESET,
-                       "the connection was lost before a reply");
-  if (!is_loss(os) && !call->request.https)
-    return drover_fail(text, DROVER_EMALFORMED, "the reply's framing is broken");
-  return drover_fail(text, DROVER_ERESET,
-                     "the connection was lost in the reply");
-}
-
-
-int net_easy_fault(const struct net_call *call, CURLcode rc,
-                   drover_err *text) {
-  if (rc == CURLE_ABORTED_BY_CALLBACK && call->sends > 1)
-    return drover_fail(text, DROVER_ERESET, "the connection was lost before a"
-                       " reply; the request was not sent again");
-  if (rc == CURLE_RECV_ERROR)
-    return received_badly(call, text);
-  if (rc == CURLE_OUT_OF_MEMORY && call->sends && !call->reply.head_done)
-    return drover_fail(text, DROVER_ETOOLARGE,  /* so 7.88 says of such a line */
-                       "the reply's headers are too large");
-  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
-    if (faults[i].rc == rc)
-      return drover_fail(text, faults[i].code, "%s", faults[i].text);
-  return drover_fail(text, DROVER_EINTERNAL, "transport error %d", (int)rc);
 }

@@ -1,5 +1,5 @@
-/* easy: what libcurl is told, and what its answers mean. The checklist of
- * options is here and nowhere else.
+/* easy: what libcurl is told about a call, and what it calls back. The
+ * checklist of options is here and nowhere else.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_NET_EASY_H
@@ -21,9 +21,5 @@ int net_easy_set(CURL *easy, struct net_call *call);
 
 /* The handle forgets the call. */
 void net_easy_clear(CURL *easy);
-
-
-/* The code and the sentence of a transfer that failed with `rc`. */
-int net_easy_fault(const struct net_call *call, CURLcode rc, drover_err *text);
 
 #endif

@@ -18,6 +18,7 @@
 #include "../base/mem.h"
 #include "../base/process.h"
 #include "easy.h"
+#include "outcome.h"
 
 enum {
   EVENTS = 64,                      /* sockets looked at in one turn */
@@ -27,7 +28,7 @@ enum {
 };
 
 struct net_loop {
-  int32_t refs;                     /* atomic: the process's, and a call's each */
+  int32_t refs;                     /* atomic: the process's, and each call's */
   int32_t stopping;                 /* atomic */
   int pid;                          /* whose thread it is */
   int epoll, wake;
@@ -38,8 +39,7 @@ struct net_loop {
   CURL *pool[POOLED];
   int pooled;
   struct net_call *running;
-  struct net_timers timers;
-  struct net_done *owed;            /* to be woken at the end of the turn */
+  struct net_shared shared;         /* the timers and owed wake-ups of all */
   int64_t curl_ns;                  /* when libcurl wants a turn; INT64_MAX */
 };
 
@@ -82,7 +82,7 @@ static void end(struct net_loop *loop, struct net_call *call,
                 const drover_event *ev) {
   CURL *easy = call->easy;
   unlink_call(loop, call);
-  net_timers_drop(&loop->timers, &call->timer);
+  net_timers_drop(&loop->shared.timers, &call->timer);
   if (ev)
     net_call_push(call, ev);
   call->easy = NULL;
@@ -92,19 +92,16 @@ static void end(struct net_loop *loop, struct net_call *call,
   }
   net_reply_deinit(&call->reply);
   net_request_deinit(&call->request);
-  __atomic_store_n(&call->ended, 1, __ATOMIC_RELEASE);   /* pairs with ask() */
+  __atomic_store_n(&call->ended, 1, __ATOMIC_RELEASE);   /* with http's ask() */
   call->sink->release(call->user);
 }
 
 
 static void fail(struct net_loop *loop, struct net_call *call, int code,
                  const char *why) {
-  drover_event ev = {
-    .type = DROVER_EVENT_FAIL, .code = code,
-    .phase = (int32_t)net_call_phase(call),
-    .maybe_billed = net_call_billed(call),
-    .data = why, .data_size = strlen(why),
-  };
+  drover_event ev;
+  drover_err text;
+  net_outcome_fail(call, code, why, &ev, &text);
   end(loop, call, &ev);
 }
 
@@ -112,29 +109,16 @@ static void fail(struct net_loop *loop, struct net_call *call, int code,
 static void finish(struct net_loop *loop, struct net_call *call, CURLcode rc) {
   drover_event ev;
   drover_err text;
-  net_call_result(call, rc, &ev, &text);
+  net_outcome_done(call, rc, &ev, &text);
   end(loop, call, &ev);
-}
-
-
-/* The timer is in the heap from the beginning, so moving it cannot fail. */
-static int set_timer(struct net_loop *loop, struct net_call *call,
-                     int64_t now) {
-  int64_t next = now;
-  net_call_due(call, now, &next);
-  return net_timers_set(&loop->timers, &call->timer, next);
-}
-
-
-void net_loop_look(struct net_loop *loop, struct net_call *call, int64_t now) {
-  set_timer(loop, call, now);
 }
 
 
 static void begin(struct net_loop *loop, struct net_call *call, int64_t now) {
   link_call(loop, call);
+  call->shared = &loop->shared;
   call->easy = loop->pooled ? loop->pool[--loop->pooled] : net_easy_new();
-  if (!call->easy || set_timer(loop, call, now)
+  if (!call->easy || net_call_look(call, now)
       || net_easy_set(call->easy, call)
       || curl_multi_add_handle(loop->multi, call->easy) != CURLM_OK)
     fail(loop, call, DROVER_ENOMEM, "no memory in the transport");
@@ -151,7 +135,7 @@ static void resume(struct net_loop *loop, struct net_call *call, int64_t now) {
   if (rc != CURLE_OK)
     finish(loop, call, rc);
   else
-    set_timer(loop, call, now);
+    net_call_look(call, now);
 }
 
 
@@ -202,7 +186,7 @@ static void reap(struct net_loop *loop) {
 
 static void expire(struct net_loop *loop, int64_t now) {
   struct net_timer *t;
-  while ((t = net_timers_first(&loop->timers)) && t->at_ns <= now) {
+  while ((t = net_timers_first(&loop->shared.timers)) && t->at_ns <= now) {
     struct net_call *call = (struct net_call *)(void *)
       ((char *)t - offsetof(struct net_call, timer));
     int64_t next = INT64_MAX;
@@ -210,32 +194,11 @@ static void expire(struct net_loop *loop, int64_t now) {
     drover_err text;
     enum net_limit limit = net_call_due(call, now, &next);
     if (limit == NET_LIMIT_NONE) {
-      net_timers_set(&loop->timers, t, next);
+      net_timers_set(&loop->shared.timers, t, next);
       continue;
     }
-    net_call_late(call, limit, &ev, &text);
+    net_outcome_late(call, limit, &ev, &text);
     end(loop, call, &ev);
-  }
-}
-
-
-void net_loop_owe(struct net_loop *loop, struct net_done *done) {
-  if (done->owed)
-    return;
-  done->owed = 1;
-  net_done_ref(done);
-  done->owed_next = loop->owed;
-  loop->owed = done;
-}
-
-
-static void flush_wakes(struct net_loop *loop) {
-  while (loop->owed) {
-    struct net_done *done = loop->owed;
-    loop->owed = done->owed_next;
-    done->owed = 0;
-    net_done_wake(done);
-    net_done_unref(done);
   }
 }
 
@@ -256,7 +219,7 @@ static void run_curl_timer(struct net_loop *loop, int64_t now) {
 
 
 static int wait_ms(const struct net_loop *loop) {
-  const struct net_timer *t = net_timers_first(&loop->timers);
+  const struct net_timer *t = net_timers_first(&loop->shared.timers);
   int64_t at = t && t->at_ns < loop->curl_ns ? t->at_ns : loop->curl_ns;
   if (at == INT64_MAX)
     return -1;
@@ -290,7 +253,7 @@ static void turn(struct net_loop *loop) {
   run_curl_timer(loop, now);        /* a transfer just added wants it at once */
   reap(loop);
   expire(loop, clock_now_ns());
-  flush_wakes(loop);
+  net_wakes_flush(&loop->shared.wakes);
 }
 
 
@@ -301,11 +264,11 @@ static void *run(void *user) {
   take_submits(loop, net_stack_close(&loop->submits), clock_now_ns());
   while (loop->running)
     fail(loop, loop->running, DROVER_ECLOSED, "the transport was stopped");
-  flush_wakes(loop);
+  net_wakes_flush(&loop->shared.wakes);
   while (loop->pooled)
     curl_easy_cleanup(loop->pool[--loop->pooled]);
   curl_multi_cleanup(loop->multi);
-  net_timers_deinit(&loop->timers);
+  net_timers_deinit(&loop->shared.timers);
   return NULL;
 }
 
@@ -434,8 +397,8 @@ static int start(struct net_loop **out, drover_err *err) {
       || !start_thread(loop)) {
     curl_multi_cleanup(loop->multi);
     net_loop_unref(loop);
-    return drover_fail(err, DROVER_ERESOURCE, "the transport does not start: %s",
-                       strerror(errno));
+    return drover_fail(err, DROVER_ERESOURCE,
+                       "the transport does not start: %s", strerror(errno));
   }
   if (process_transport_claim(loop)) {
     *out = loop;

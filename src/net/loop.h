@@ -15,6 +15,8 @@
 
 #include "call.h"
 
+enum net_ask { NET_ASK_BEGIN = 1, NET_ASK_CANCEL = 2, NET_ASK_RESUME = 4 };
+
 
 /* A reference to this process's transport, started if need be. DROVER_ENOMEM,
  * DROVER_ERESOURCE. Any thread. */
@@ -26,14 +28,6 @@ void net_loop_unref(struct net_loop *loop);     /* takes NULL; any thread */
  * is retained. 0, or -1 when the transport is stopped, or another process's. */
 int net_loop_ask(struct net_loop *loop, struct net_call *call,
                  enum net_ask what);
-
-
-/* Wake `done` at the end of this turn. The transport thread. */
-void net_loop_owe(struct net_loop *loop, struct net_done *done);
-
-
-/* Something that its deadlines hang on has changed. The transport thread. */
-void net_loop_look(struct net_loop *loop, struct net_call *call, int64_t now);
 
 
 /* End this process's transport and join it: running calls fail with

@@ -40,7 +40,7 @@ struct net_reply {
   int     status;                   /* of the last status line */
   int     head_done;                /* the final head is over */
   int     streaming;                /* it is an event stream */
-  int     encoded;                  /* content-encoding, which we never asked for */
+  int     encoded;                  /* compressed, which we never ask for */
   int     heard;                    /* any byte came at all */
   drover_err err;                   /* the first failure; code 0: none */
 };

@@ -103,7 +103,8 @@ int net_request_init(struct net_request *r, const drover_call_config *c,
     return rc;
   size_t nodes = (headers + 1) * sizeof(struct curl_slist);
   size_t texts = length(c->url) + length(c->unix_path) + length(c->ca_file)
-                 + (c->headers ? c->headers_size : 0) + headers + 1 + sizeof no_expect;
+                 + (c->headers ? c->headers_size : 0) + headers + 1
+                 + sizeof no_expect;
   if (c->body_size > SIZE_MAX / 2 - nodes - texts)
     return drover_fail(err, DROVER_ETOOLARGE, "the body is too large");
   r->block_size = nodes + texts + c->body_size + 1;

@@ -19,11 +19,13 @@ struct net_timers {
 };
 
 
-void net_timers_deinit(struct net_timers *t);   /* the timers are the caller's */
+/* The timers themselves are the caller's. */
+void net_timers_deinit(struct net_timers *t);
 
 
 /* Set or move a timer. DROVER_ENOMEM: it is as it was; moving never fails. */
-int net_timers_set(struct net_timers *t, struct net_timer *timer, int64_t at_ns);
+int net_timers_set(struct net_timers *t, struct net_timer *timer,
+                   int64_t at_ns);
 
 
 /* Take a timer out; nothing when it is not in. */

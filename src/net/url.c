@@ -91,16 +91,14 @@ static int check_path(const char *path, size_t size, int query,
 static int read_port(const char *text, size_t size, int32_t *out,
                      drover_err *err) {
   int32_t port = 0;
-  if (size == 0 || size > 5 || text[0] == '0')
-    return drover_fail(err, DROVER_EINVAL, "a port is a number from 1 to 65535");
-  for (size_t i = 0; i < size; i++) {
-    if (text[i] < '0' || text[i] > '9')
-      return drover_fail(err, DROVER_EINVAL,
-                         "a port is a number from 1 to 65535");
+  int right = size > 0 && size <= 5 && text[0] != '0';
+  for (size_t i = 0; right && i < size; i++) {
+    right = text[i] >= '0' && text[i] <= '9';
     port = port * 10 + (text[i] - '0');
   }
-  if (port > 65535)
-    return drover_fail(err, DROVER_EINVAL, "a port is a number from 1 to 65535");
+  if (!right || port > 65535)
+    return drover_fail(err, DROVER_EINVAL,
+                       "a port is a number from 1 to 65535");
   *out = port;
   return DROVER_OK;
 }
@@ -159,7 +157,8 @@ static int read_unix(const char *text, size_t size, drover_url *out,
     return drover_fail(err, DROVER_EINVAL,
                        "unix: wants the full path of a socket");
   if (file >= sizeof out->unix_path)
-    return drover_fail(err, DROVER_EINVAL, "a socket's path has at most %zu bytes",
+    return drover_fail(err, DROVER_EINVAL,
+                       "a socket's path has at most %zu bytes",
                        sizeof out->unix_path - 1);
   if (memchr(text, '@', file) || memchr(text, '?', file))
     return drover_fail(err, DROVER_EINVAL, "a socket's path with @ or ?");

@@ -1,0 +1,132 @@
+/* outcome: see outcome.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "outcome.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "../base/clock.h"
+#include "../base/err.h"
+
+struct row { CURLcode rc; int code; const char *text; };
+
+static const struct row rows[] = {
+  { CURLE_COULDNT_RESOLVE_HOST, DROVER_EUNREACHABLE, "its name is not found" },
+  { CURLE_COULDNT_CONNECT, DROVER_EUNREACHABLE, "no connection" },
+  { CURLE_INTERFACE_FAILED, DROVER_EUNREACHABLE, "no connection" },
+  { CURLE_SSL_CONNECT_ERROR, DROVER_ETLS, "the TLS handshake failed" },
+  { CURLE_PEER_FAILED_VERIFICATION, DROVER_ETLS,
+    "its certificate is not trusted" },
+  { CURLE_SSL_CACERT_BADFILE, DROVER_ETLS, "the CA bundle cannot be read" },
+  { CURLE_SSL_CERTPROBLEM, DROVER_ETLS, "TLS: a certificate cannot be used" },
+  { CURLE_SSL_CIPHER, DROVER_ETLS, "TLS: no cipher in common" },
+  { CURLE_SSL_ISSUER_ERROR, DROVER_ETLS, "TLS: the issuer is not trusted" },
+  { CURLE_SSL_INVALIDCERTSTATUS, DROVER_ETLS, "TLS: the certificate's status" },
+  { CURLE_OPERATION_TIMEDOUT, DROVER_ETIMEOUT, "the transport gave up" },
+  { CURLE_GOT_NOTHING, DROVER_ERESET, "the connection closed before a reply" },
+  { CURLE_SEND_ERROR, DROVER_ERESET, "the connection was lost while sending" },
+  { CURLE_SEND_FAIL_REWIND, DROVER_ERESET,
+    "the connection was lost while sending" },
+  { CURLE_PARTIAL_FILE, DROVER_ETRUNCATED, "the reply was cut short" },
+  { CURLE_WEIRD_SERVER_REPLY, DROVER_EMALFORMED, "the reply is not HTTP" },
+  { CURLE_UNSUPPORTED_PROTOCOL, DROVER_EMALFORMED, "the reply is not HTTP" },
+  { CURLE_BAD_CONTENT_ENCODING, DROVER_EMALFORMED, "the reply's encoding" },
+  { CURLE_FILESIZE_EXCEEDED, DROVER_ETOOLARGE, "the reply is too large" },
+  { CURLE_URL_MALFORMAT, DROVER_EINVAL, "a url that the transport refuses" },
+  { CURLE_OUT_OF_MEMORY, DROVER_ENOMEM, "no memory in the transport" },
+};
+
+
+/* What the system says when a connection breaks under a reader. (The errno
+ * that libcurl remembers may also be of the connect: EINPROGRESS.) */
+static int is_loss(long os) {
+  return os == ECONNRESET || os == EPIPE || os == ETIMEDOUT
+         || os == ENETUNREACH || os == EHOSTUNREACH || os == ECONNABORTED;
+}
+
+
+/* A chunk that cannot be read and a connection that breaks have one code in
+ * libcurl. Over TLS both may come without an error of the system's. */
+static int received_badly(const struct net_call *call, drover_err *text) {
+  long os = 0;
+  curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os);
+  if (!call->reply.heard)
+    return drover_fail(text, DROVER_ERESET,
+                       "the connection was lost before a reply");
+  if (!is_loss(os) && !call->request.https)
+    return drover_fail(text, DROVER_EMALFORMED,
+                       "the reply's framing is broken");
+  return drover_fail(text, DROVER_ERESET,
+                     "the connection was lost in the reply");
+}
+
+
+static int fault(const struct net_call *call, CURLcode rc, drover_err *text) {
+  if (rc == CURLE_ABORTED_BY_CALLBACK && call->sends > 1)
+    return drover_fail(text, DROVER_ERESET, "the connection was lost before a"
+                       " reply; the request was not sent again");
+  if (rc == CURLE_RECV_ERROR)
+    return received_badly(call, text);
+  /* So 7.88 calls a header line of more than 100 KiB. */
+  if (rc == CURLE_OUT_OF_MEMORY && call->sends && !call->reply.head_done)
+    return drover_fail(text, DROVER_ETOOLARGE,
+                       "the reply's headers are too large");
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (rows[i].rc == rc)
+      return drover_fail(text, rows[i].code, "%s", rows[i].text);
+  return drover_fail(text, DROVER_EINTERNAL, "transport error %d", (int)rc);
+}
+
+
+static void fill_fail(struct net_call *call, drover_event *ev,
+                      const drover_err *text, enum drover_phase phase) {
+  *ev = (drover_event){
+    .type = DROVER_EVENT_FAIL, .code = text->code, .phase = (int32_t)phase,
+    .maybe_billed = net_call_billed(call),
+    .data = text->text, .data_size = strlen(text->text),
+  };
+}
+
+
+void net_outcome_late(struct net_call *call, enum net_limit limit,
+                      drover_event *ev, drover_err *text) {
+  const struct net_request *r = &call->request;
+  const struct { const char *name; int64_t ns; enum drover_phase phase; }
+  limits[] = {
+    [NET_LIMIT_CONNECT] = { "connect", r->connect_ns, DROVER_PHASE_CONNECT },
+    [NET_LIMIT_FIRST_TOKEN] = { "first_token", r->first_token_ns,
+                                DROVER_PHASE_FIRST_TOKEN },
+    [NET_LIMIT_IDLE] = { "idle", r->idle_ns, DROVER_PHASE_STREAM },
+    [NET_LIMIT_TOTAL] = { "total", r->total_ns, net_call_phase(call) },
+  };
+  drover_fail(text, DROVER_ETIMEOUT, "timeout.%s of %g s passed",
+              limits[limit].name, clock_seconds(limits[limit].ns));
+  fill_fail(call, ev, text, limits[limit].phase);
+}
+
+
+void net_outcome_done(struct net_call *call, CURLcode rc, drover_event *ev,
+                      drover_err *text) {
+  struct net_reply *reply = &call->reply;
+  text->code = 0;
+  if (rc == CURLE_OK && net_reply_end(reply, clock_now_ns()) == DROVER_OK) {
+    *ev = (drover_event){ .type = DROVER_EVENT_END };
+    return;
+  }
+  if (reply->err.code)
+    *text = reply->err;
+  else
+    fault(call, rc, text);
+  enum drover_phase phase = net_call_phase(call);
+  if (text->code == DROVER_ETLS || text->code == DROVER_EUNREACHABLE)
+    phase = DROVER_PHASE_CONNECT;
+  fill_fail(call, ev, text, phase);
+}
+
+
+void net_outcome_fail(struct net_call *call, int code, const char *why,
+                      drover_event *ev, drover_err *text) {
+  drover_fail(text, code, "%s", why);
+  fill_fail(call, ev, text, net_call_phase(call));
+}
