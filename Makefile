@@ -165,13 +165,15 @@ torture: $(call programs,torture)
 	@for p in $^; do ASAN_OPTIONS=detect_leaks=1 spec/part $$p "$$p"; done
 	@spec/part --sum
 
-# RUNS=N: exactly N inputs of a fixed seed for each target; else TIME seconds.
+# RUNS=N: N inputs of a fixed seed for each target; else TIME seconds of each.
+# The files of spec/fuzz/NAME/ are where a target starts from.
+BOUND = $(if $(filter 0,$(RUNS)),-max_total_time=$(TIME),-runs=$(RUNS) -max_total_time=240)
 fuzz: $(call programs,fuzz)
 	@rm -rf build/parts
 	@mkdir -p build/crash
-	@printf '%s\n' $^ | xargs -P2 -I{} spec/part {} '{} -seed=1 -max_len=1024 \
-	  -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=build/crash/ \
-	  $(if $(filter 0,$(RUNS)),-max_total_time=$(TIME),-runs=$(RUNS) -max_total_time=240)'
+	@printf '%s\n' $(notdir $^) | xargs -P2 -I{} spec/part fuzz/{} \
+	  'build/fuzz/{} -seed=1 -max_len=4096 -timeout=10 -rss_limit_mb=2048 $(BOUND) \
+	   -artifact_prefix=build/crash/ $$(ls spec/fuzz/{}/* 2> /dev/null | paste -sd, | sed "s|^.|-seed_inputs=&|")'
 	@spec/part --sum
 
 kill: $(call programs,kill)
