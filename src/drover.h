@@ -377,9 +377,8 @@ int drover_call_http(drover_call **out, drover_port *p,
  * deadline runs from here on. */
 void drover_call_commit(drover_call *c);
 
-/* The consumer has read `bytes` of the data of this call's SSE and TEXT events
- * (the others do not count). A call with 256 KiB unread is paused until half
- * of it is read. */
+/* `bytes` of the data of this call's SSE and TEXT events have been read. A call
+ * with 256 KiB unread is paused until half of it is read. */
 void drover_call_consumed(drover_call *c, size_t bytes);
 /* Cancel if it runs, forget, free: no event of it comes then. Takes NULL. */
 void drover_call_close(drover_call *c);

@@ -51,7 +51,7 @@ static void check_reply(const char *line, size_t size) {
 
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
-  char *exact = malloc(size ? size : 1);
+  char *exact = calloc(size ? size : 1, 1);
   must(exact != NULL);
   if (size)
     memcpy(exact, data, size);
