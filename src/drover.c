@@ -320,8 +320,7 @@ static int present(const struct drover_router *r, uint32_t node) {
 
 
 int drover_node_read(drover_router *r, uint32_t node, drover_node_text *out) {
-  return present(r, node) ? node_table_read(&r->table, node, out, 0)
-                          : DROVER_ENOTFOUND;
+  return node_table_read(&r->table, node, out, 0);
 }
 
 

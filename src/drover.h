@@ -226,7 +226,7 @@ typedef struct drover_pick {
 } drover_pick;
 
 void drover_pick_reset(drover_pick *p);
-/* Open a decision: nothing is masked. */
+/* Open a decision: nothing is masked; p->node: a row due for a probe, or 0. */
 void drover_pick_begin(drover_router *r, drover_pick *p, double now, double rnd);
 
 /* 1 when `node` may be chosen now: up or due for a probe, takes the model,

@@ -51,7 +51,7 @@ void route_plan_probes(struct drover_router *r) {
 /* A row that may be probed by this request, or 0. The hint in the zone makes
  * this one comparison while nothing is due. */
 static uint32_t due_row(struct drover_router *r, const struct node_view *v) {
-  if (v->now < atom_get_f64(&r->shared->due_at))
+  if (v->now < atom_get_f64(&r->shared->due_at) || v->pick->only)
     return 0;
   for (uint32_t i = 1; i <= v->count; i++)
     if (atom_get_u32(&v->rows[i].state) != DROVER_UP && node_may(v, i))
@@ -67,11 +67,8 @@ void drover_pick_begin(drover_router *r, drover_pick *p, double now,
   memset(p->masked, 0, sizeof p->masked);
   p->now = now;
   p->rnd = rnd >= 0 && rnd < 1 ? rnd : 0;
-  p->node = 0;
-  if (now >= atom_get_f64(&r->shared->due_at)) {
-    struct node_view v = hall_view(r, p);
-    p->node = due_row(r, &v);
-  }
+  struct node_view v = hall_view(r, p);
+  p->node = due_row(r, &v);
 }
 
 

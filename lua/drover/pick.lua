@@ -46,7 +46,10 @@ local function choose_lua(router, p, policy, call, opts)
   router.view.count = C.drover_node_count(handle)
   view.set(router.policy_request, router.policy_state, p, call, opts)
   for _ = 1, router.view.count do
-    local row = ask(router, policy.f, p)
+    local row = p.node                -- a probe that is due goes first
+    if row == 0 then
+      row = ask(router, policy.f, p)
+    end
     if row == 0 then
       return C.drover_pick_why(handle, p, c_err)
     end
