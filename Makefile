@@ -13,7 +13,7 @@ LDLIBS  := -lcurl -lpthread -lm
 SO      := -shared -Wl,-z,nodelete -Wl,-z,now
 ASAN    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
            -fno-sanitize-recover=undefined
-TSAN    := -O1 -g -fsanitize=thread
+TSAN    := -O1 -g -fsanitize=thread -Wno-tsan
 FUZZ    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
            -fno-sanitize-recover=undefined
 
