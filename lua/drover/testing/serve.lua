@@ -1,4 +1,5 @@
--- The fake server's process: luajit serve.lua SCRIPT LOG LIFETIME. Answers
+-- The fake server's process: luajit serve.lua SCRIPT LOG LIFETIME PARENT.
+-- Ends after its lifetime, or soon after the process PARENT is gone. Answers
 -- request number n on loopback with reply number n of the script (the last
 -- one again and again), and logs each whole request as a line of JSON.
 --
@@ -197,13 +198,13 @@ local function turn(listener)
 end
 
 
-libc.die_with_parent()
-local parent = libc.C.getppid()
+local parent = tonumber(arg[4])
 local listener, port = libc.listen()
 io.stdout:write(port, " ", libc.C.getpid(), "\n")
 io.stdout:flush()
+libc.close(1)                           -- the parent reads to the end
 
-while libc.now() < ends and libc.C.getppid() == parent do
+while libc.now() < ends and libc.alive(parent) do
   turn(listener)
   local now = libc.now()
   for _, c in pairs(connections) do
@@ -213,3 +214,5 @@ while libc.now() < ends and libc.C.getppid() == parent do
     advance(c, now)
   end
 end
+
+os.remove(log_path)

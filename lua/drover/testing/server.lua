@@ -26,8 +26,12 @@ end
 
 local function read_lines(path)
   local list = {}
-  for line in io.lines(path) do
+  local file = io.open(path, "rb")      -- gone once the server has ended
+  for line in file and file:lines() or pairs({}) do
     list[#list + 1] = assert(json.decode(line))
+  end
+  if file then
+    file:close()
   end
   return list
 end
@@ -76,9 +80,9 @@ local function command(script, log, lifetime)
   local serve = assert(package.searchpath("drover.testing.serve",
                                           package.path))
   return "LD_PRELOAD= LUA_PATH=" .. quote(package.path) .. " LUA_CPATH="
-         .. quote(package.cpath) .. " exec " .. quote(luajit) .. " "
+         .. quote(package.cpath) .. " " .. quote(luajit) .. " "
          .. quote(serve) .. " " .. quote(script) .. " " .. quote(log) .. " "
-         .. lifetime
+         .. lifetime .. " " .. libc.C.getpid() .. " </dev/null &"
 end
 
 
@@ -93,14 +97,14 @@ function _M.start(replies, opts)
   local lifetime = opts and opts.lifetime or LIFETIME
   local pipe = assert(io.popen(command(script, log, lifetime), "r"))
   local line = pipe:read("*l")
+  pipe:close()                          -- the shell's end; the server goes on
   local port, pid = (line or ""):match("^(%d+) (%d+)$")
   os.remove(script)
   if not port then
-    pipe:close()
     error("testing.server: it did not start", 2)
   end
   return setmetatable({
-    port = tonumber(port), pid = tonumber(pid), pipe = pipe, log = log,
+    port = tonumber(port), pid = tonumber(pid), log = log,
     url = "http://127.0.0.1:" .. port .. "/v1",
   }, mt)
 end
@@ -133,10 +137,9 @@ end
 
 
 function mt:stop()
-  if self.pipe then
+  if self.pid then
     libc.terminate(self.pid)
-    self.pipe:close()
-    self.pipe = nil
+    self.pid = nil
     os.remove(self.log)
   end
 end
