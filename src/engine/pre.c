@@ -26,7 +26,7 @@ static const struct engine_pre rows[] = {
   { "llama-v3", CLASSES, 3, 1, 1 },      { "falcon3", CLASSES, 3, 1, 1 },
   { "pixtral", CLASSES, 3, 1, 1 },       { "lfm2", CLASSES, 3, 1, 1 },
   { "smaug-bpe", CLASSES, 3, 0, 0 },     { "dbrx", CLASSES, 3, 0, 0 },
-  { "chatglm4", CLASSES, 3, 0, 0 },      { "glm4", CLASSES, 3, 0, 0 },
+  { "chatglm-bpe", CLASSES, 3, 0, 0 },   { "glm4", CLASSES, 3, 0, 0 },
   { "qwen2", CLASSES, 1, 0, 0 },         { "deepseek-r1-qwen", CLASSES, 1, 0, 0 },
   { "megrez", CLASSES, 1, 0, 0 },        { "stablelm2", CLASSES, 1, 0, 0 },
   { "hunyuan", CLASSES, 1, 0, 0 },
@@ -37,7 +37,7 @@ static const struct engine_pre rows[] = {
   { "starcoder", SINGLE_N, 0, 0, 0 },    { "refact", SINGLE_N, 0, 0, 0 },
   { "command-r", SINGLE_N, 0, 0, 0 },    { "smollm", SINGLE_N, 0, 0, 0 },
   { "codeshell", SINGLE_N, 0, 0, 0 },    { "exaone", SINGLE_N, 0, 0, 0 },
-  { "minerva", SINGLE_N, 0, 0, 0 },
+  { "minerva-7b", SINGLE_N, 0, 0, 0 },
 };
 
 enum { END = -1 };                  /* the class past the end of the piece */
