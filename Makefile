@@ -181,6 +181,10 @@ kill: $(call programs,kill)
 	@for p in $^; do spec/part $$p "$$p"; done
 	@spec/part --sum
 
+# 100,000 requests, then kills and reloads under load; some minutes.
+proof: all tools
+	@LUA_PATH="$(LUA_DIRS)" luajit bench/siege.lua
+
 bench: all tools
 	@bench/run
 
@@ -207,6 +211,6 @@ clean:
 	rm -rf build
 
 .PHONY: all deps deps-run demo test oracles tools checks lint tsan torture \
-        fuzz kill bench install env clean
+        fuzz kill proof bench install env clean
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -3,7 +3,16 @@ local json = require "drover.json"
 local sse = require "drover.gateway.sse"
 
 
-local writer = sse.new
+-- A writer whose event() gives the text that it adds.
+local function writer(usage)
+  local self = { of = sse.new(usage) }
+  function self.event(_, event)
+    local out = {}
+    return table.concat(out, "", 1, self.of:add(out, 0, event))
+  end
+  function self.finish() return self.of:finish() end
+  return self
+end
 
 
 local function chunk(text)
@@ -63,4 +72,30 @@ describe("gateway.sse", function()
     local raw = '{"choices":[{"delta":{"content":"\\"usage\\":{}"}}]}'
     assert.equal("data: " .. raw .. "\n\n", writer(false):event{ raw = raw })
   end)
+
+  -- An event as the reader makes it: three pieces, and raw for who asks.
+  local function pieces(head, mid, tail)
+    return { head = head, mid = mid, tail = tail, raw = head .. mid .. tail }
+  end
+
+  for name, row in pairs{
+    plain = { '{"c":"', '"}', '{"c":"a"}', '{"c":"a","usage":null}' },
+    ["with a null usage"] = { '{"c":"', '","usage":null}',
+      '{"c":"a","usage":null}', '{"c":"a","usage":null}' },
+    ["with its usage first"] = { '{"usage": null,"c":"', '"}',
+      '{"usage": null,"c":"a"}', '{"usage": null,"c":"a"}' },
+    ["in lines"] = { '{\n"c":"', '"}', '{\ndata: "c":"a"}',
+                     '{\ndata: "c":"a","usage":null}' },
+  } do
+    it("writes pieces as it writes the whole, " .. name, function()
+      for _, usage in ipairs{ false, true } do
+        local event = pieces(row[1], "a", row[2])
+        local w = writer(usage)
+        local wanted = "data: " .. row[usage and 4 or 3] .. "\n\n"
+        assert.equal(wanted, w:event(event))
+        assert.equal(wanted, w:event(event))
+        assert.equal(wanted, writer(usage):event{ raw = event.raw })
+      end
+    end)
+  end
 end)

@@ -18,7 +18,7 @@ local resty = require "drover.resty"
 local route = require "drover.gateway.route"
 local sse = require "drover.gateway.sse"
 
-local concat, format = table.concat, string.format
+local format = string.format
 local flush, header, print, req = ngx.flush, ngx.header, ngx.print, ngx.req
 local on_abort = ngx.on_abort
 local var = ngx.var
@@ -141,19 +141,16 @@ local function pass_events(stream, writer)
   local out, n = {}, 0
   local event = stream:next()
   while event do
-    n = n + 1
-    out[n] = writer:event(event)
-    if not stream:ready() then
-      if not print(concat(out, "", 1, n)) or not flush(true) then
+    n = writer:add(out, n, event)
+    if n > 0 and not stream:ready() then
+      if not print(out) or not flush(true) then
         return nil
       end
-      n = 0
+      out, n = {}, 0
     end
     event = stream:next()
   end
-  if n > 0 then
-    print(concat(out, "", 1, n))
-  end
+  print(out)
   return true
 end
 
