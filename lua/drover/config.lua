@@ -26,11 +26,13 @@ local retry_fields = {
 }
 
 local timeout_fields = {
-  connect = { "number", 0.001, 86400 }, first_token = { "number", 0.001, 86400 },
+  connect = { "number", 0.001, 86400 },
+  first_token = { "number", 0.001, 86400 },
   idle = { "number", 0.001, 86400 }, total = { "number", 0.001, 86400 },
 }
 
-local timeout_defaults = { connect = 2, first_token = 60, idle = 60, total = 600 }
+local timeout_defaults = { connect = 2, first_token = 60, idle = 60,
+                           total = 600 }
 
 
 -- A copy of `t` with what `defaults` has and `t` has not.

@@ -137,7 +137,9 @@ describe("a policy in service", function()
 
   it("can be changed while it runs", function()
     over("round_robin")
-    assert.is_true(router:policy(function(n) return n.count > 1 and 2 or nil end))
+    assert.is_true(router:policy(function(n)
+      return n.count > 1 and 2 or nil
+    end))
     assert.equal("b", pick())
     assert.is_true(router:policy("fallback"))
     assert.equal("a", pick())

@@ -39,7 +39,8 @@ end
 
 
 local function ask(text)
-  return { model = "m", messages = { { role = "user", content = text or "hi" } } }
+  return { model = "m",
+           messages = { { role = "user", content = text or "hi" } } }
 end
 
 

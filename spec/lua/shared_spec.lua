@@ -9,6 +9,10 @@ local ask = { model = "m", messages = { { role = "user", content = "hi" } } }
 describe("routers of one name", function()
   local server, a, b
 
+  local function named(name)
+    return { name = name, nodes = { { id = "n", url = server.url } } }
+  end
+
   before_each(function()
     server = testing.server { testing.reply("x") }
   end)
@@ -19,7 +23,7 @@ describe("routers of one name", function()
   end)
 
   it("share their counters", function()
-    local conf = { name = "shared-1", nodes = { { id = "n", url = server.url } } }
+    local conf = named("shared-1")
     a, b = drover.new(conf), drover.new(conf)
     assert(a:chat(ask))
     assert(b:chat(ask))
@@ -40,7 +44,7 @@ describe("routers of one name", function()
   end)
 
   it("keep a node's counts when it is configured again", function()
-    local conf = { name = "shared-3", nodes = { { id = "n", url = server.url } } }
+    local conf = named("shared-3")
     a = drover.new(conf)
     assert(a:chat(ask))
     conf.nodes[2] = { id = "m", url = "http://127.0.0.1:1/v1" }

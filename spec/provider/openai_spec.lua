@@ -92,8 +92,8 @@ local function check_body(expected, text)
   check_usage(expected, reply.usage)
   assert.equal(expected.id, reply.id)
   assert.equal(expected.model, reply.model)
-  for i, text in ipairs(expected.other_choices or {}) do
-    assert.equal(text, reply.choices[i + 1].message.content)
+  for i, other in ipairs(expected.other_choices or {}) do
+    assert.equal(other, reply.choices[i + 1].message.content)
   end
 end
 
