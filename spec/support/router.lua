@@ -12,6 +12,20 @@ local NAN = 0 / 0
 
 _M.err = err
 
+c.cdef[[
+struct node_row {
+  uint64_t breaker, models_mask;
+  double outcome_at, first_at;
+  float tries, errors, token_n, token_sum, score_latency_ms, score_load;
+  double seen_at, added_at;
+  uint64_t identity, label, writer;
+  uint32_t texts, generation;
+  int32_t last_code;
+  uint32_t models_count;
+  uint64_t spare[2], models[64];
+};
+]]
+
 
 -- opts: name, shared, create, nodes_max, members_max, tickets_max, concurrent,
 -- policy (a name). Returns the handle, or nil, code, text.
@@ -109,6 +123,14 @@ function _M.outcome(fields)
     o[k] = v
   end
   return o
+end
+
+
+-- What the zone keeps of a row beside what policies see (the span behind the
+-- rows). `nodes_max` is the router's.
+function _M.own(r, row, nodes_max)
+  local rows = ffi.cast("drover_node *", C.drover_nodes(r))
+  return ffi.cast("struct node_row *", rows + nodes_max + 1) + row
 end
 
 
