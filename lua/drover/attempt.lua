@@ -30,6 +30,7 @@ local _M = {}
 
 local mt = {}
 mt.__index = mt
+mt.first, mt.last, mt.committed = 1, 0, false   -- where nothing else is said
 
 -- One for each settle: a finalizer may settle another attempt in between.
 local outcome_t = ffi.typeof("drover_outcome")
@@ -55,7 +56,9 @@ function mt:finish(e)
     return
   end
   self.ended = true
-  self.err = e
+  if e then
+    self.err = e
+  end
   loops.forget(self.number)
   self.gate:post()
 end
@@ -196,8 +199,11 @@ local function fill_outcome(self, outcome, kind)
   elseif count > 0 and kind == "ok" then
     outcome.token_ms = (ended - self.sent_at) * 1000 / count
   end
-  self.dollars = cost.dollars(self.row.price, usage)
-  outcome.dollars = self.dollars or 0
+  local dollars = cost.dollars(self.row.price, usage)
+  if dollars then
+    self.dollars = dollars
+    outcome.dollars = dollars
+  end
   return ended
 end
 
@@ -212,7 +218,7 @@ function mt:settle(kind)
   self.ended = true
   loops.forget(self.number)
   local handle = self.handle
-  self.handle = nil
+  self.handle = false
   if handle and not loops.get().closed then
     C.drover_call_close(handle)
   end
@@ -251,12 +257,14 @@ function _M.open(state, row, pick, call, limits)
   local several = call.stream or row.engine ~= nil
   local self = setmetatable({
     state = state, row = row, pick = pick, call = call, gate = loop.gate(),
-    queue = several and {}, sizes = several and {}, first = 1, last = 0,
-    ended = false, settled = false, committed = false,
+    sent_at = C.drover_clock(), handle = false, ended = false,
+    settled = false,
     record = { node = row.id, kind = "lost", seconds = 0,
                maybe_billed = false },
   }, mt)
-  self.sent_at = C.drover_clock()
+  if several then
+    self.queue, self.sizes = {}, {}
+  end
   self.number = loops.register(self)
   state.active[self] = true
   C.drover_ticket_sent(state.handle, pick)

@@ -27,7 +27,9 @@ mt.__index = mt
 -- A request that is about to travel; run() sends it.
 function _M.new(router, call, opts)
   local now = C.drover_clock()
-  call.headers = opts.headers
+  if opts.headers then
+    call.headers = opts.headers
+  end
   return setmetatable({
     router = router, call = call, opts = opts, ledger = {},
     pick = requests.pick(call, opts), begun = now,

@@ -153,23 +153,28 @@ local function number_or_nil(x)
 end
 
 
--- What a decision needs to know of a request (a table).
-local function measure(call, request)
-  local messages = request.messages
-  call.model = string_or_nil(request.model)
-  call.max_tokens = number_or_nil(request.max_completion_tokens)
-                    or number_or_nil(request.max_tokens)
-  call.prompt_tokens = messages and tokens.of_messages(messages) or 0
+-- What a decision needs to know of a request (a table). One constructor, so
+-- that the table has its size from the start.
+local function measure(request, stream, text)
+  local messages, options = request.messages, request.stream_options
   local first = messages and messages[1]
-  local text = first and (type(first.content) == "string" and first.content
-                          or json.encode(first.content)) or nil
-  if text and #text > PREFIX_BYTES then
-    text = text:sub(1, PREFIX_BYTES)
+  local begins = first and (type(first.content) == "string" and first.content
+                            or json.encode(first.content)) or nil
+  if begins and #begins > PREFIX_BYTES then
+    begins = begins:sub(1, PREFIX_BYTES)
   end
-  call.prefix = text
-  local options = request.stream_options
-  call.usage_asked = type(options) == "table"
-                     and options.include_usage == true
+  local call = {
+    request = request, stream = stream, body = text,
+    model = string_or_nil(request.model),
+    max_tokens = number_or_nil(request.max_completion_tokens)
+                 or number_or_nil(request.max_tokens),
+    prompt_tokens = messages and tokens.of_messages(messages) or 0,
+    prefix = begins,
+  }
+  if type(options) == "table" and options.include_usage == true then
+    call.usage_asked = true
+  end
+  return call
 end
 
 
@@ -205,17 +210,16 @@ function _M.chat(request, stream)
   if why then
     return nil, why
   end
-  local call = { stream = stream, request = t }
-  measure(call, t)
+  local written
   if text then
-    call.body = body.of_text(text, stream)
+    written = body.of_text(text, stream)
   else
-    call.body, why = body.of_table(t, stream)
-    if not call.body then
+    written, why = body.of_table(t, stream)
+    if not written then
       return nil, why
     end
   end
-  return call
+  return measure(t, stream, written)
 end
 
 
@@ -231,9 +235,7 @@ function _M.decision(request)
   if why then
     return nil, why
   end
-  local call = { request = request }
-  measure(call, request)
-  return call
+  return measure(request, false, nil)
 end
 
 
