@@ -296,6 +296,53 @@ describe("p.map", function()
 end)
 
 
+describe("a pipeline over a real router", function()
+  local drover = require "drover"
+  local testing = require "drover.testing"
+  local server, router
+
+  after_each(function()
+    router:close()
+    server:stop()
+  end)
+
+  it("asks a node and writes what it cost", function()
+    server = testing.server{ testing.reply("Oslo") }
+    router = assert(drover.new{ nodes = { { id = "n", url = server.url,
+                                            price = 1 } } })
+    local step = p.chain(p.ask{ model = "m", prompt = "Capital of {{.}}?" },
+                         p.map(function(x) return x end))
+    local _, why, ledger = p.run(router, step, "Norway")
+    assert.same({ "bad_request", 2 }, { why.kind, why.step })
+    assert.same({ "n", "ok", 5, 2 }, { ledger[1].node, ledger[1].kind,
+                ledger[1].input_tokens, ledger[1].output_tokens })
+    assert.is_true(math.abs(ledger.cost - 7e-6) < 1e-12)
+    assert.matches("Capital of Norway?", server:requests()[1].body, 1, true)
+  end)
+
+  it("gives back the slots of what it cancels", function()
+    server = testing.server{ { hold = true } }
+    router = assert(drover.new{ nodes = { { url = server.url } } })
+    local never = p.ask{ model = "m", prompt = "never answered" }
+    local step = p.parallel{ a = never, b = never,
+                             c = function() return nil, "no" end }
+    local _, why = p.run(router, step, "x")
+    assert.equal("c", why.item)
+    assert.equal(0, router:stats().inflight)
+  end)
+
+  it("streams the last answer", function()
+    server = testing.server{ testing.stream{ "One", " two" } }
+    router = assert(drover.new{ nodes = { { url = server.url } } })
+    local seen = {}
+    local y = p.run(router, p.ask{ model = "m", prompt = "count" }, {}, {
+      emit = function(text) seen[#seen + 1] = text end,
+    })
+    assert.same({ "One two", { "One", " two" } }, { y, seen })
+  end)
+end)
+
+
 describe("p.run", function()
   it("returns a ledger of the calls", function()
     local step = p.chain(p.ask{ prompt = "{{.}}" }, p.ask{ prompt = "{{.}}" })

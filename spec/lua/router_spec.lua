@@ -330,6 +330,18 @@ describe("router:batch()", function()
     assert_settled()
   end)
 
+  it("sends a stream again that broke before anybody saw it", function()
+    local broken = testing.stream { "a", "b", "c" }
+    broken.cut = 3                      -- events: the role, "a", "b"
+    over({ serve { broken }, serve { testing.stream { "x", "y" } } })
+    local results, failed = router:batch(many(1), { stream = true })
+    assert.equal(0, failed)
+    assert.equal("xy", results[1].choices[1].message.content)
+    assert.same({ "n1 truncated", "n2 ok" },
+                kinds(results[1].drover.attempts))
+    assert_settled()
+  end)
+
   it("loses no slot where on_done raises", function()
     local server = serve { testing.reply("x") }
     over({ server })
