@@ -15,11 +15,15 @@ struct engine_gguf { struct engine_gguf_key *key; struct engine_gguf_tensor *ten
   uint32_t keys, tensors, version, alignment; uint64_t file_bytes; int fd;
   unsigned char *head; const unsigned char *bytes; size_t have; };
 int engine_gguf_open(struct engine_gguf **out, const char *path, drover_err *err);
-int engine_gguf_parse(struct engine_gguf **out, const void *bytes, size_t size, drover_err *err);
+int engine_gguf_parse(struct engine_gguf **out, const void *bytes, size_t size,
+  drover_err *err);
 void engine_gguf_close(struct engine_gguf *g);
-const struct engine_gguf_tensor *engine_gguf_tensor(const struct engine_gguf *g, const char *name);
-int engine_gguf_u32(const struct engine_gguf *g, const char *name, uint32_t *out, drover_err *err);
-int engine_gguf_text(const struct engine_gguf *g, const char *name, drover_text *out, drover_err *err);
+const struct engine_gguf_tensor *engine_gguf_tensor(const struct engine_gguf *g,
+  const char *name);
+int engine_gguf_u32(const struct engine_gguf *g, const char *name, uint32_t *out,
+  drover_err *err);
+int engine_gguf_text(const struct engine_gguf *g, const char *name, drover_text *out,
+  drover_err *err);
 int engine_gguf_array(const struct engine_gguf *g, const char *name, uint32_t item,
   const struct engine_gguf_key **out, drover_err *err);
 drover_text engine_gguf_next(const unsigned char **at);

@@ -85,7 +85,7 @@ describe("sched", function()
       return math.floor(x / 65536) % n + 1
     end
     for _ = 1, 50 do
-      local seqs, free, began, turns = {}, 20, {}, 0
+      local seqs, free, turns = {}, 20, 0
       for i = 1, random(12) do
         local prompt, reply = random(60), random(20)
         seqs[i] = { prompt, 0, C.engine_kv_need(prompt + reply), 0,
@@ -99,7 +99,7 @@ describe("sched", function()
         for i, s in ipairs(seqs) do
           if rows[i] ~= "-" and s[4] == 0 then
             assert.is_true(s.id > last)
-            last, s[4], free, began[s.id] = s.id, 1, free - s[3], turns
+            last, s[4], free = s.id, 1, free - s[3]
           end
           s[2] = s[2] + (rows[i] ~= "-" and rows[i] or 0)
           if s[2] == s[1] then

@@ -149,6 +149,11 @@ function engine:turn(now_ns)
 end
 
 
+-- A compiled call into C may not call back.
+jit.off(engine.turn)
+jit.off(engine.close)
+
+
 function engine:busy()
   local load = ffi.new("drover_engine_load")
   self.lib.engine_busy(self.at, load)
