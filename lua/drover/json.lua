@@ -45,9 +45,18 @@ function _M.raw(text)
 end
 
 
--- The text of a drover.raw value, or nil.
+-- The same of a text that was read and checked already: `value` is what it
+-- says. For the gateway, which checks before it asks.
+function _M.checked(text, value)
+  return setmetatable({ text = text, value = value }, raw_mt)
+end
+
+
+-- The text of a drover.raw value, or nil; and its value, when it was checked.
 function _M.raw_text(x)
-  return getmetatable(x) == raw_mt and x.text or nil
+  if getmetatable(x) == raw_mt then
+    return x.text, x.value
+  end
 end
 
 

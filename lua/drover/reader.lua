@@ -18,6 +18,7 @@ local SLOW = C.DROVER_DELTA_USAGE + C.DROVER_DELTA_ERROR + C.DROVER_DELTA_OTHER
 local MESSAGE_SIZE = #"message"
 local CHUNK_MIN = 16            -- what is shorter is no chunk ("[DONE]")
 local SAID_MAX = 400
+local OBJECT = ("{"):byte()
 
 local _M = {}
 
@@ -212,6 +213,32 @@ local function push_reply(attempt, reply)
 end
 
 
+local span = ffi.new("drover_span")
+
+
+-- A member of a body as text, or nil where it is no object.
+local function object_in(body, path)
+  if C.drover_json_find(body, #body, path, #path, span, nil) == 0
+     and span.type == OBJECT then
+    return body:sub(tonumber(span.start) + 1, tonumber(span.stop))
+  end
+end
+
+
+-- Whether a reply that passes as it came (call.pass) is a chat completion;
+-- its usage is all that is read of it.
+local function passes(attempt, body)
+  if C.drover_json_check(body, #body, nil) ~= 0
+     or not object_in(body, "kchoices\0i0\0kmessage\0") then
+    return false
+  end
+  local usage = object_in(body, "kusage\0")
+  attempt.usage = usage and json.decode(usage) or nil
+  attempt.reply = { usage = attempt.usage }
+  return true
+end
+
+
 -- What a body of a reply is: decoded into attempt.reply, or an error.
 local function body_verdict(attempt)
   local status, body = attempt.status or 0, attempt.body or ""
@@ -221,6 +248,9 @@ local function body_verdict(attempt)
   end
   if status ~= 200 then
     return _M.upstream_error(attempt, body, "decode")
+  end
+  if attempt.call.pass and passes(attempt, body) then
+    return nil
   end
   local reply, why = attempt.row.provider.decode(body)
   if not reply then
@@ -253,7 +283,7 @@ function _M.verdict(attempt)
   if attempt.row.engine then
     return nil
   end
-  if attempt.body or not attempt.call.stream or attempt.status ~= 200 then
+  if attempt.body or not attempt.opening or attempt.status ~= 200 then
     return body_verdict(attempt)
   end
   if attempt.finished then

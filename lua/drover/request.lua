@@ -59,7 +59,8 @@ local function check_message(m)
     return ".role: must be a string"
   end
   if type(content) == "string" or type(content) == "table"
-     or content == nil and (m.tool_calls ~= nil or m.refusal ~= nil) then
+     or content == nil and (m.tool_calls ~= nil or m.refusal ~= nil
+                            or m.function_call ~= nil) then
     return nil
   end
   return ".content: must be a string or a list of parts"
@@ -97,6 +98,14 @@ local function check_chat(request)
 end
 
 
+-- What the transport and the node's key decide.
+local reserved = {
+  authorization = true, ["content-type"] = true, ["content-length"] = true,
+  host = true, ["transfer-encoding"] = true, connection = true,
+  expect = true, accept = true, ["accept-encoding"] = true,
+}
+
+
 -- The lines of opts.headers, or nil and what is wrong.
 local function header_lines(headers)
   local err = ffi.new("drover_err")
@@ -104,6 +113,9 @@ local function header_lines(headers)
   for name, value in pairs(headers) do
     if type(name) ~= "string" or type(value) ~= "string" then
       return nil, "opts.headers: names and values must be strings"
+    end
+    if reserved[name:lower()] then
+      return nil, "opts.headers: " .. name .. " is set by the router"
     end
     if C.drover_header_check(name, #name, value, #value, err) ~= 0 then
       return nil, "opts.headers: " .. ffi.string(err.text)
@@ -180,8 +192,10 @@ end
 
 -- The text and the table of a request, given as either.
 local function parts(request)
-  local text = json.raw_text(request)
-  if not text then
+  local text, checked = json.raw_text(request)
+  if checked then
+    return checked, text, nil, true
+  elseif not text then
     if type(request) ~= "table" then
       return nil, nil, "request: must be a table, is a " .. type(request)
     end
@@ -202,8 +216,10 @@ end
 -- Check and measure a chat request; `stream` says how it will be asked.
 -- Returns a call, or nil and a sentence that names the field.
 function _M.chat(request, stream)
-  local t, text, why = parts(request)
-  why = why or check_chat(t)
+  local t, text, why, checked = parts(request)
+  if not checked then
+    why = why or check_chat(t)
+  end
   if not why and not stream and t.stream == true then
     why = "stream: must not be true here, use router:stream"
   end

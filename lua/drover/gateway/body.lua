@@ -85,8 +85,11 @@ local function check_message(message, param)
     return wrong_type(param .. ".role", "a string", message.role)
   end
   local content = message.content
-  if content ~= nil and type(content) ~= "string"
-     and type(content) ~= "table" then
+  if content == nil and not (message.tool_calls or message.refusal
+                             or message.function_call) then
+    return missing(param .. ".content")
+  elseif content ~= nil and type(content) ~= "string"
+         and type(content) ~= "table" then
     return wrong_type(param .. ".content", "a string or an array", content)
   end
 end

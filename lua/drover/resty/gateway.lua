@@ -194,10 +194,12 @@ function routes.chat(_, caller)
   end
   local streamed = request.stream == true
   local opts = caller and caller.name and { key = caller.name } or nil
-  local flight, err = router:begin(json.raw(text), opts, streamed)
+  local flight, err = router:begin(json.checked(text, request), opts,
+                                   streamed)
   if not flight then
     return fail(err)
   end
+  flight.call.pass = true
   on_abort(function() flight:cancel() end)
   if not streamed then
     return answer_whole(flight)
