@@ -38,9 +38,17 @@ local outcome_t = ffi.typeof("drover_outcome")
 
 -- ---- events, called by the pump ----
 
--- An event for the reader; `size` bytes are given back when it is read.
+-- An event for the reader; `size` bytes are given back when it is read, or
+-- now where the reader waits for the whole.
 function mt:push(event, size)
   local last = self.last + 1
+  if not self.queue then
+    self.queue, self.sizes = {}, {}
+  end
+  if size > 0 and not self.call.stream and self.handle then
+    C.drover_call_consumed(self.handle, size)
+    size = 0
+  end
   self.last = last
   self.queue[last] = event
   self.sizes[last] = size
@@ -254,7 +262,6 @@ end
 -- seconds. The attempt, or nil and an error (the ticket is settled then).
 function _M.open(state, row, pick, call, limits)
   local loop = loops.get()
-  local several = call.stream or row.engine ~= nil
   local self = setmetatable({
     state = state, row = row, pick = pick, call = call, gate = loop.gate(),
     sent_at = C.drover_clock(), handle = false, ended = false,
@@ -262,9 +269,6 @@ function _M.open(state, row, pick, call, limits)
     record = { node = row.id, kind = "lost", seconds = 0,
                maybe_billed = false },
   }, mt)
-  if several then
-    self.queue, self.sizes = {}, {}
-  end
   self.number = loops.register(self)
   state.active[self] = true
   C.drover_ticket_sent(state.handle, pick)

@@ -16,6 +16,7 @@ local streams = require "drover.stream"
 
 local NAN = 0 / 0
 
+local LEAST = 0.001             -- seconds; 0 would mean no deadline
 local limits = {}               -- of the send that is being made
 
 local _M = {}
@@ -45,7 +46,7 @@ function mt:limits(now)
   limits.connect = timeout.connect
   limits.first_token = stream and timeout.first_token or 0
   limits.idle = stream and timeout.idle or 0
-  limits.total = self.deadline - now
+  limits.total = math.max(LEAST, self.deadline - now)
   return limits
 end
 
@@ -120,6 +121,9 @@ local function next_row(self, e)
                                                 self)
   if verdict == "stop" or self.cancelled then
     return nil, instead
+  end
+  if C.drover_clock() >= self.deadline or router.closed then
+    return nil
   end
   local p = self.pick
   p.again = 0

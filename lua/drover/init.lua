@@ -85,6 +85,11 @@ end
 function _M.wait(...)
   local loop = loops.get()
   local count = select("#", ...)
+  for i = 1, count do
+    if select(i, ...) == nil then
+      error("drover.wait: argument " .. i .. " is no task", 2)
+    end
+  end
   if count == 1 then
     return results(loop.join((...)))
   end

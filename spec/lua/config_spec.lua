@@ -133,6 +133,8 @@ describe("a request", function()
     { { messages = hi }, { priority = 1 }, "opts.priority: not built yet" },
     { { messages = hi }, { timeout = -1 }, "opts.timeout: must be" },
     { { messages = hi }, { timeout = { x = 1 } }, "opts.timeout.x: unknown" },
+    { { messages = hi }, { headers = { Authorization = "x" } },
+      "opts.headers: Authorization is set by the router" },
     { { messages = hi }, { headers = { ["a b"] = "c" } }, "opts.headers: " },
     { { messages = hi }, { headers = { a = "b\r\nc: d" } }, "opts.headers: " },
   }

@@ -216,6 +216,13 @@ describe("router:stream()", function()
     assert.equal(7, stream:join().usage.total_tokens)
   end)
 
+  it("is joined where a whole answer was asked for", function()
+    local reply = over({ serve { testing.stream { "a", "b" } } }):chat(ask())
+    assert.equal("ab", reply.choices[1].message.content)
+    assert.equal(7, reply.usage.total_tokens)
+    assert_settled()
+  end)
+
   it("ends at the first-token deadline, at the idle one, at the total",
      function()
     local late = { connect = 1, first_token = 0.05, idle = 5, total = 5 }
