@@ -108,7 +108,7 @@ local refused = {
   { "a rope divisor of 0", with_tensor{ name = "rope_freqs.weight", ne = { 2 } },
     "rope_freqs.weight: element 0" },
 
-     { "another type of quantisation",
+  { "another type of quantisation",
     with_tensor{ name = "output.weight", ne = { 16, 262 }, type = 30,
     bytes = ("\0"):rep(16 * 262 * 2) }, "output.weight is of type BF16" },
 }
