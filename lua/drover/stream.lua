@@ -77,11 +77,20 @@ function mt:next()
     event = self.attempt:next()
   end
   if event then
-    self.parts:add(event)
+    local parts = self.parts
+    if parts then
+      parts:add(event)
+    end
     return event
   end
   finish(self)
   return nil
+end
+
+
+-- It will not be joined: what has been read need not be kept.
+function mt:pass()
+  self.parts = nil
 end
 
 

@@ -9,6 +9,7 @@ local format, concat = string.format, table.concat
 local _M = {}
 
 local MESSAGES_MAX = 4096
+local OBJECT = ("{"):byte()
 local scan_err = ffi.new("drover_err")
 local span = ffi.new("drover_span")
 
@@ -178,7 +179,7 @@ function _M.read(text)
   if problem then return nil, problem end
   local request, why = json.decode(text)
   if type(request) ~= "table" or request == json.null
-     or not text:find("^%s*{") then
+     or text:byte() ~= OBJECT and not text:find("^%s*{") then
     return nil, { message = "The JSON body must be an object"
                             .. (why and ": " .. why or "") .. "." }
   end

@@ -160,6 +160,7 @@ local function answer_stream(flight, usage)
   if not stream then
     return fail(err)
   end
+  stream:pass()
   header["content-type"] = "text/event-stream; charset=utf-8"
   header["cache-control"] = "no-cache"
   header["x-accel-buffering"] = "no"
