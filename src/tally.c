@@ -1,11 +1,9 @@
-/* tally: see tally.h, and the counting calls of drover.h.
+/* tally: see tally.h.
  *
  * SPDX-License-Identifier: MIT */
 #include "tally.h"
 
 #include <string.h>
-
-#include "hall.h"
 
 /* Our own cost is microseconds; first tokens have OpenTelemetry's buckets
  * (semantic conventions for generative AI). */
@@ -119,49 +117,4 @@ double tally_total(const uint64_t kinds[ERR_KINDS]) {
 double tally_failed(const uint64_t kinds[ERR_KINDS]) {
   return tally_total(kinds) - (double)kinds[err_row(DROVER_OK)] -
          (double)kinds[err_row(DROVER_ECANCELLED)];
-}
-
-
-/* ---- the counting calls ---- */
-
-static void observe(uint64_t *buckets, const double *bounds, int count,
-                    double *sum, double seconds) {
-  int i = 0;
-  if (!(seconds >= 0))              /* NaN: not measured */
-    return;
-  while (i < count && seconds > bounds[i])
-    i++;
-  atom_bump_u64(&buckets[i], 1);
-  atom_bump_f64(sum, seconds);
-}
-
-
-void drover_request_done(drover_router *r, uint32_t node, int code,
-                         double overhead, double first_token) {
-  int m = ticket_member(r, NULL);
-  if (m < 0)                        /* no slot left: nothing could be picked */
-    return;
-  if (node >= r->tally.rows)
-    node = 0;
-  atom_bump_u64(&tally_of(&r->tally, (uint32_t)m, node)
-                   ->outcomes[err_row(code)], 1);
-  struct tally_router *t = &r->tally.routers[m];
-  observe(t->overhead, tally_overhead_bounds, TALLY_OVERHEAD,
-          &t->overhead_sum, overhead);
-  observe(t->first, tally_first_bounds, TALLY_FIRST, &t->first_sum,
-          first_token);
-}
-
-
-void drover_request_pending(drover_router *r, int delta) {
-  int m = ticket_member(r, NULL);
-  if (m >= 0)
-    atom_bump_i64(&r->tally.routers[m].pending, delta);
-}
-
-
-void drover_count(drover_router *r, int counter) {
-  int m = ticket_member(r, NULL);
-  if (m >= 0 && counter >= 0 && counter < TALLY_COUNTS)
-    atom_bump_u64(&r->tally.routers[m].counts[counter], 1);
 }

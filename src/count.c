@@ -1,0 +1,48 @@
+/* count: the counting calls of drover.h, into this member's own tally.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "base/err.h"
+#include "hall.h"
+
+
+static void observe(uint64_t *buckets, const double *bounds, int count,
+                    double *sum, double seconds) {
+  int i = 0;
+  if (!(seconds >= 0))              /* NaN: not measured */
+    return;
+  while (i < count && seconds > bounds[i])
+    i++;
+  atom_bump_u64(&buckets[i], 1);
+  atom_bump_f64(sum, seconds);
+}
+
+
+void drover_request_done(drover_router *r, uint32_t node, int code,
+                         double overhead, double first_token) {
+  int m = ticket_member(r, NULL);
+  if (m < 0)                        /* no slot left: nothing could be picked */
+    return;
+  if (node >= r->tally.rows)
+    node = 0;
+  atom_bump_u64(&tally_of(&r->tally, (uint32_t)m, node)
+                   ->outcomes[err_row(code)], 1);
+  struct tally_router *t = &r->tally.routers[m];
+  observe(t->overhead, tally_overhead_bounds, TALLY_OVERHEAD,
+          &t->overhead_sum, overhead);
+  observe(t->first, tally_first_bounds, TALLY_FIRST, &t->first_sum,
+          first_token);
+}
+
+
+void drover_request_pending(drover_router *r, int delta) {
+  int m = ticket_member(r, NULL);
+  if (m >= 0)
+    atom_bump_i64(&r->tally.routers[m].pending, delta);
+}
+
+
+void drover_count(drover_router *r, int counter) {
+  int m = ticket_member(r, NULL);
+  if (m >= 0 && counter >= 0 && counter < TALLY_COUNTS)
+    atom_bump_u64(&r->tally.routers[m].counts[counter], 1);
+}
