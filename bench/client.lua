@@ -70,7 +70,7 @@ local function start_upstream()
       return port, function()
         libc.terminate(pid)
         shell("rm -rf " .. dir)
-      end
+      end, pid
     end
     shell("sleep 0.05")
   end
@@ -171,7 +171,15 @@ local function report(case, got, base)
 end
 
 
-local port, stop = start_upstream()
+-- This process on one core, the upstream on another, where taskset is.
+local function pin(core, pid)
+  shell("taskset -cp " .. core .. " " .. pid .. " 2>/dev/null")
+end
+
+
+local port, stop, upstream = start_upstream()
+pin(0, libc.C.getpid())
+pin(1, upstream)
 local router = assert(drover.new {
   nodes = { { id = "nginx", url = "http://127.0.0.1:" .. port .. "/v1",
               capacity = 1000 } },
