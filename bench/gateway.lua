@@ -5,6 +5,8 @@
 --   luajit bench/gateway.lua [gateway | stream] [ROUNDS]
 --
 -- The gateway is pinned to core 0, upstream and load generator to core 1.
+--
+-- SPDX-License-Identifier: MIT
 local nginx = require "spec.support.nginx"
 
 local REQUESTS, CONNECTIONS, STREAMS, GAP_MS = 30000, 32, 50, 5

@@ -9,6 +9,8 @@
 -- it is killed with -9, once a second, while the gateway is reloaded. Then a
 -- request may have failed only if its connection was on a killed worker, and
 -- attempts - lost <= bodies <= attempts.
+--
+-- SPDX-License-Identifier: MIT
 local nginx = require "spec.support.nginx"
 
 local _M = {}

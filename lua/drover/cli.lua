@@ -1,5 +1,7 @@
 -- The `drover` command: finds the subcommand, says what is wrong with the
 -- words it got, and gives the exit status. The work is in cli/*.
+--
+-- SPDX-License-Identifier: MIT
 local _M = {}
 
 local HELP = [[

@@ -1,4 +1,6 @@
 -- Reads a command line against a small table of flags. Prints nothing.
+--
+-- SPDX-License-Identifier: MIT
 local _M = {}
 
 

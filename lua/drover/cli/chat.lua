@@ -1,4 +1,6 @@
 -- `drover chat`: one prompt, or a conversation on a terminal; answers stream.
+--
+-- SPDX-License-Identifier: MIT
 local args = require "drover.cli.args"
 local place = require "drover.cli.place"
 

@@ -1,4 +1,6 @@
 -- Asks a server which models it has: the one plain GET of the command line.
+--
+-- SPDX-License-Identifier: MIT
 local ffi = require "ffi"
 local C = require "drover.core"
 local json = require "drover.json"

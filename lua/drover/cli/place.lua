@@ -1,5 +1,7 @@
 -- Where things lie: this installation's model and search paths, nginx and its
 -- Lua module. Asks the file system and the shell, changes nothing.
+--
+-- SPDX-License-Identifier: MIT
 local bundled = require "drover.bundled"
 
 local _M = {}

@@ -1,5 +1,7 @@
 -- `drover serve`: checks the configuration, writes nginx's into a folder of
 -- its own and becomes nginx.
+--
+-- SPDX-License-Identifier: MIT
 local ffi = require "ffi"
 local C = require "drover.core"
 local args = require "drover.cli.args"

@@ -1,5 +1,7 @@
 -- What an error looks like over HTTP: status, headers and a body in OpenAI's
 -- shape. Knows no server.
+--
+-- SPDX-License-Identifier: MIT
 local json = require "drover.json"
 
 local _M = {}

@@ -1,5 +1,7 @@
 -- A chat request as it came over HTTP: JSON to a request table, or what is
 -- wrong with it and in which field. Knows no server and no router.
+--
+-- SPDX-License-Identifier: MIT
 local ffi = require "ffi"
 local C = require "drover.core"
 local json = require "drover.json"

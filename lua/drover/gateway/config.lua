@@ -5,6 +5,8 @@
 --   return { listen = "127.0.0.1:8000", workers = 4,
 --            router = { nodes = { … } },
 --            keys = { { key = "…", name = "ann" } } }
+--
+-- SPDX-License-Identifier: MIT
 local _M = {}
 
 _M.KEYS_MAX = 4096

@@ -1,5 +1,7 @@
 -- Callers' keys. A key is looked up by a hash with a secret of this process,
 -- then compared in a time that does not depend on where it differs.
+--
+-- SPDX-License-Identifier: MIT
 local bit = require "bit"
 local C = require "drover.core"
 

@@ -1,8 +1,12 @@
 -- Writes the nginx configuration of a gateway: text in, text out. It knows
 -- no router and reads no file.
-local concat, format = table.concat, string.format
+--
+-- SPDX-License-Identifier: MIT
+local concat, format, min = table.concat, string.format, math.min
 
 local _M = {}
+
+local BUFFER = 1024 * 1024            -- larger bodies go through a file
 
 local MAIN = [[
 # Written by `drover serve`; it is read again on HUP.
@@ -30,8 +34,8 @@ http {
   uwsgi_temp_path %s;
   scgi_temp_path %s;
   default_type application/json;
-  log_format drover '$time_iso8601 $request_id $request_method $uri $status '
-                    '$request_time';
+  log_format drover '$time_iso8601 $sent_http_x_request_id $request_method '
+                    '$uri $status $request_time';
   access_log %s;
 
   lua_package_path %s;
@@ -103,7 +107,8 @@ function _M.write(p)
   local function within(name) return quote(p.dir .. "/" .. name) end
   return format(MAIN,
     p.user and "user " .. p.user .. ";\n" or "", p.workers,
-    within("nginx.pid"), concat(modules), p.max_body, p.max_body,
+    within("nginx.pid"), concat(modules), p.max_body,
+    min(p.max_body, BUFFER),
     within("body"), within("proxy"), within("fastcgi"), within("uwsgi"),
     within("scgi"), p.access_log and "/dev/stdout drover" or "off",
     quote(p.path), quote(p.cpath), lua_quote(p.config), lua_quote(p.dir),

@@ -1,4 +1,6 @@
 -- Which answer a path and method ask for. Knows no server.
+--
+-- SPDX-License-Identifier: MIT
 local _M = {}
 
 
