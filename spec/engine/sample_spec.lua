@@ -3,10 +3,10 @@ local ffi = require "ffi"
 local c = require "spec.support.c"
 
 c.cdef[[
-struct engine_draw { float temperature; uint32_t top_k; float top_p; uint64_t seed; };
+struct engine_draw { float temperature; uint32_t top_k; float top_p; uint64_t seed, position; };
 struct engine_candidate { float logit; int32_t id; };
 int engine_sample(const float *logits, uint32_t count, const struct engine_draw *draw,
-  uint64_t position, struct engine_candidate *scratch, int32_t *id, drover_err *err);
+  struct engine_candidate *scratch, int32_t *id, drover_err *err);
 double engine_sample_logprob(const float *logits, uint32_t count, int32_t id);
 ]]
 
@@ -17,9 +17,10 @@ local NAN, INF = 0 / 0, math.huge
 local function draw(logits, opts, position)
   local n = #logits
   local d = ffi.new("struct engine_draw", opts.temperature or 1,
-                    opts.top_k or 0, opts.top_p or 1, opts.seed or 1)
+                    opts.top_k or 0, opts.top_p or 1, opts.seed or 1,
+                    position or 0)
   local id, err = ffi.new("int32_t[1]"), ffi.new("drover_err")
-  local rc = C.engine_sample(ffi.new("float[?]", n, logits), n, d, position or 0,
+  local rc = C.engine_sample(ffi.new("float[?]", n, logits), n, d,
                              ffi.new("struct engine_candidate[?]", n), id, err)
   if rc ~= 0 then
     return nil, ffi.string(err.text), rc

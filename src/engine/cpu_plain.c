@@ -16,6 +16,13 @@
 
 enum { LANES = 8, TILE = 4 };       /* partial sums; rows that share a pass */
 
+struct head {                       /* of a query: where its keys are */
+  uint32_t layer;
+  int      seq;
+  int32_t  pos;                     /* the last that it sees */
+  uint32_t group;                   /* its kv head */
+};
+
 struct engine_weight {
   uint32_t type, cols, rows;
   size_t row_bytes;
@@ -411,20 +418,21 @@ static void qkv_store(struct engine_state *s, uint32_t layer,
 }
 
 
-/* One query head over positions 0..pos; `group` is its kv head. */
-static void attend(struct engine_state *s, uint32_t layer, int seq,
-                   int32_t pos, uint32_t group, const float *q, float *to) {
+/* One query head over positions 0..pos. */
+static void attend(struct engine_state *s, const struct head *h,
+                   const float *q, float *to) {
   uint32_t dim = s->shape.head_dim;
   float scale = 1.0f / sqrtf((float)dim), most = -INFINITY, sum = 0;
-  size_t head = group * s->head_floats;
-  for (int32_t p = 0; p <= pos; p++) {
-    float x = scale * dot(q, s->key + place(s, layer, seq, p) + head, dim);
+  size_t head = h->group * s->head_floats;
+  for (int32_t p = 0; p <= h->pos; p++) {
+    const float *k = s->key + place(s, h->layer, h->seq, p) + head;
+    float x = scale * dot(q, k, dim);
     s->score[p] = x;
     most = x > most ? x : most;
   }
   memset(to, 0, dim * sizeof *to);
-  for (int32_t p = 0; p <= pos; p++) {
-    const float *v = s->value + place(s, layer, seq, p) + head;
+  for (int32_t p = 0; p <= h->pos; p++) {
+    const float *v = s->value + place(s, h->layer, h->seq, p) + head;
     float weight = expf(s->score[p] - most);
     sum += weight;
     for (uint32_t i = 0; i < dim; i++)
@@ -442,10 +450,11 @@ static void attention(struct engine_state *s, struct engine_buffer *act,
   uint32_t share = s->shape.heads / s->shape.kv_heads;
   for (int seq = 0; seq < rows->seqs; seq++)
     for (int r = rows->seq_start[seq]; r < rows->seq_start[seq + 1]; r++)
-      for (uint32_t h = 0; h < s->shape.heads; h++)
-        attend(s, layer, seq, rows->pos[r], h / share,
-               row_of(qkv, (uint32_t)r) + (size_t)h * dim,
-               row_of(act, (uint32_t)r) + (size_t)h * dim);
+      for (uint32_t i = 0; i < s->shape.heads; i++) {
+        struct head h = { layer, seq, rows->pos[r], i / share };
+        attend(s, &h, row_of(qkv, (uint32_t)r) + (size_t)i * dim,
+               row_of(act, (uint32_t)r) + (size_t)i * dim);
+      }
 }
 
 

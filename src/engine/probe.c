@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../base/err.h"
+#include "engine.h"
 #include "inside.h"
 
 

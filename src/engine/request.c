@@ -136,7 +136,7 @@ int engine_request_new(struct engine_request **out,
     return drover_fail(err, DROVER_ENOMEM, "no memory for a request");
   r->call = g->call;
   r->draw = (struct engine_draw){ g->temperature, g->top_k, g->top_p,
-                                  g->seed };
+                                  g->seed, 0 };
   r->first_by_ns = deadline(g->first_token, now_ns);
   r->total_by_ns = deadline(g->total, now_ns);
   rc = engine_reply_init(&r->reply, g->stop, g->stop_count, err);

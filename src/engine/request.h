@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "engine.h"
+#include "emit.h"
 #include "model.h"
 #include "reply.h"
 #include "sample.h"

@@ -37,9 +37,8 @@ static int32_t best(const float *logits, uint32_t count) {
 
 
 /* Standard Gumbel noise of one token. */
-static double gumbel(const struct engine_draw *d, uint64_t position,
-                     int32_t id) {
-  uint64_t bits = hash_mix(hash_mix(hash_mix(d->seed) ^ position)
+static double gumbel(const struct engine_draw *d, int32_t id) {
+  uint64_t bits = hash_mix(hash_mix(hash_mix(d->seed) ^ d->position)
                            + (uint64_t)id);
   double u = ((double)(bits >> 11) + 0.5) * 0x1p-53;   /* in (0, 1) */
   return -log(-log(u));
@@ -81,8 +80,15 @@ static struct engine_candidate pop(struct engine_candidate *heap,
 }
 
 
+/* Below the best one, so that the coldest temperature has no infinities to
+ * compare. */
+static double scaled(const struct engine_draw *d, float logit, float most) {
+  return ((double)logit - most) / d->temperature;
+}
+
+
 static double weight(const struct engine_draw *d, float logit, float most) {
-  return exp(((double)logit - most) / d->temperature);
+  return exp(scaled(d, logit, most));
 }
 
 
@@ -99,7 +105,7 @@ static double total(const struct engine_candidate *kept, uint32_t count,
 /* Draw among the best of a heap: top_k of them, and of those the fewest that
  * hold top_p of the probability. */
 static int32_t draw_best(struct engine_candidate *heap, uint32_t count,
-                         const struct engine_draw *d, uint64_t position) {
+                         const struct engine_draw *d) {
   uint32_t keep = d->top_k && d->top_k < count ? d->top_k : count;
   uint32_t popped = 0;
   float most = heap[0].logit;
@@ -114,7 +120,7 @@ static int32_t draw_best(struct engine_candidate *heap, uint32_t count,
   for (uint32_t i = 0; i < keep && (i == 0 || held < enough); i++) {
     struct engine_candidate c = popped ? heap[count - 1 - i]
                                        : pop(heap, count - i);
-    double x = (double)c.logit / d->temperature + gumbel(d, position, c.id);
+    double x = scaled(d, c.logit, most) + gumbel(d, c.id);
     held += weight(d, c.logit, most);
     if (i == 0 || x > highest) {
       highest = x;
@@ -126,12 +132,12 @@ static int32_t draw_best(struct engine_candidate *heap, uint32_t count,
 
 
 static int32_t draw_any(const float *logits, uint32_t count,
-                        const struct engine_draw *d, uint64_t position) {
+                        const struct engine_draw *d) {
   double highest = -INFINITY;
-  int32_t id = 0;
+  int32_t id = best(logits, count);
+  float most = logits[id];
   for (uint32_t i = 0; i < count; i++) {
-    double x = (double)logits[i] / d->temperature
-      + gumbel(d, position, (int32_t)i);
+    double x = scaled(d, logits[i], most) + gumbel(d, (int32_t)i);
     if (x > highest) {
       highest = x;
       id = (int32_t)i;
@@ -142,7 +148,7 @@ static int32_t draw_any(const float *logits, uint32_t count,
 
 
 int engine_sample(const float *logits, uint32_t count,
-                  const struct engine_draw *draw, uint64_t position,
+                  const struct engine_draw *draw,
                   struct engine_candidate *scratch, int32_t *id,
                   drover_err *err) {
   int rc = check(logits, count, err);
@@ -153,14 +159,14 @@ int engine_sample(const float *logits, uint32_t count,
     return DROVER_OK;
   }
   if (!draw->top_k && draw->top_p >= 1) {
-    *id = draw_any(logits, count, draw, position);
+    *id = draw_any(logits, count, draw);
     return DROVER_OK;
   }
   for (uint32_t i = 0; i < count; i++)
     scratch[i] = (struct engine_candidate){ logits[i], (int32_t)i };
   for (uint32_t i = count / 2; i-- > 0;)
     sift(scratch, count, i);
-  *id = draw_best(scratch, count, draw, position);
+  *id = draw_best(scratch, count, draw);
   return DROVER_OK;
 }
 

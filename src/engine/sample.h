@@ -14,17 +14,17 @@ struct engine_draw {
   float    temperature;             /* 0: the best token, the lowest id of equals */
   uint32_t top_k;                   /* 0: off */
   float    top_p;                   /* in (0, 1]; 1: off */
-  uint64_t seed;
+  uint64_t seed, position;          /* position: of the token in the reply */
 };
 
 struct engine_candidate { float logit; int32_t id; };
 
 
-/* Draw the token at `position` of the reply, 0..count-1. `scratch` has room
- * for `count`. Temperature, then top-k, then top-p over what top-k kept, then
- * the draw. DROVER_EINTERNAL when a logit is NaN or +infinite. */
+/* Draw a token, 0..count-1. `scratch` has room for `count`. Temperature, then
+ * top-k, then top-p over what top-k kept, then the draw. DROVER_EINTERNAL
+ * when a logit is NaN or +infinite. */
 int engine_sample(const float *logits, uint32_t count,
-                  const struct engine_draw *draw, uint64_t position,
+                  const struct engine_draw *draw,
                   struct engine_candidate *scratch, int32_t *id,
                   drover_err *err);
 

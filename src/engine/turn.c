@@ -7,6 +7,7 @@
 #include "../base/clock.h"
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "engine.h"
 #include "inside.h"
 
 
@@ -229,8 +230,9 @@ static void sample(struct engine *e, int out) {
   const float *logits = engine_step_logits(&e->step, out);
   drover_err why;
   int32_t id;
-  if (engine_sample(logits, e->model->shape.vocab, &r->draw,
-                    r->ids.count - r->prompt, e->scratch, &id, &why))
+  r->draw.position = r->ids.count - r->prompt;
+  if (engine_sample(logits, e->model->shape.vocab, &r->draw, e->scratch, &id,
+                    &why))
     engine_fail(e, r, DROVER_PHASE_STREAM, &why);
   else
     take_token(e, r, id);
