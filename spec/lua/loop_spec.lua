@@ -37,6 +37,18 @@ describe("drover.go()", function()
     assert.same({ "x1", "x2", "x" }, { drover.wait(one, two, inner) })
   end)
 
+  it("lets a task give way by a plain yield", function()
+    local order = {}
+    local function walk(name)
+      for i = 1, 2 do
+        order[#order + 1] = name .. i
+        coroutine.yield()
+      end
+    end
+    drover.wait(drover.go(walk, "a"), drover.go(walk, "b"))
+    assert.same({ "a1", "b1", "a2", "b2" }, order)
+  end)
+
   it("refuses what is no function", function()
     assert.has_error(function() drover.go("x") end)
   end)

@@ -266,6 +266,17 @@ describe("router:stream()", function()
     assert_settled()
   end)
 
+  it("has one reader at a time", function()
+    local slow = testing.stream { "a", "b" }
+    slow.pause = 0.1
+    local stream = over({ serve { slow } }):stream(ask())
+    local one = drover.go(function() return text_of(stream) end)
+    local two = drover.go(function() return text_of(stream) end)
+    assert.equal("ab", drover.wait(one))
+    assert.has_error(function() drover.wait(two) end)
+    assert_settled()
+  end)
+
   it("is cancelled when it is dropped", function()
     local slow = testing.stream { "a", "b", "c" }
     slow.pause = 0.05

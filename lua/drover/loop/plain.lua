@@ -134,9 +134,18 @@ local function task_end(task, ok, ...)
 end
 
 
+local function make_ready(task)
+  ready_last = ready_last + 1
+  ready[ready_last] = task
+end
+
+
+-- A task that yields without waiting for anything gives way to the others.
 local function task_step(task, ok, ...)
   if not ok or coroutine.status(task.co) == "dead" then
     task_end(task, ok, ...)
+  elseif not task.waits then
+    make_ready(task)
   end
 end
 
@@ -171,9 +180,9 @@ function gate_mt:post()
   self.posted = true
   local task = self.waiter
   if task then
-    self.waiter = nil
-    ready_last = ready_last + 1
-    ready[ready_last] = task
+    self.waiter = false
+    task.waits = false
+    make_ready(task)
   end
 end
 
@@ -226,7 +235,10 @@ function gate_mt:wait()
     local co = running()
     local task = co and tasks[co]
     if task then
-      self.waiter = task
+      if self.waiter then
+        error("drover: two tasks wait for one stream", 0)
+      end
+      self.waiter, task.waits = task, true
       yield()
     else
       drive(self)
@@ -249,8 +261,8 @@ end
 
 
 function _M.spawn(f, ...)
-  local task = { done = false, waiters = {} }
-  task.co = coroutine.create(f)
+  local task = { done = false, waits = false, waiters = {},
+                 co = coroutine.create(f) }
   tasks[task.co] = task
   task_resume(task, ...)
   return task
