@@ -81,7 +81,19 @@ function mt:fault(kind, message, phase)
 end
 
 
+-- The answer is whole though the connection did not end well: its end mark
+-- has been seen, or its finish reason and then a plain close.
+local function is_whole(self, code)
+  return code ~= C.DROVER_ECANCELLED
+         and (self.done or self.finished and code == C.DROVER_ETRUNCATED)
+end
+
+
 local function on_fail(self, ev)
+  if is_whole(self, ev.code) then
+    self:finish(reader.verdict(self))
+    return
+  end
   local size = tonumber(ev.data_size)
   self:finish(err.new(err.kind(ev.code),
                       size > 0 and ffi_string(ev.data, size) or nil, {

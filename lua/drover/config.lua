@@ -8,7 +8,7 @@ local node = require "drover.node"
 
 local _M = {}
 
-local NODES_MAX = 512
+local NODES_MAX = 256
 
 local fields = {
   name = { "string" }, shared = { "boolean" }, nodes = { "table" },

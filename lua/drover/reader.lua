@@ -6,7 +6,6 @@ local bit = require "bit"
 local ffi = require "ffi"
 local C = require "drover.core"
 local err = require "drover.err"
-local json = require "drover.json"
 
 local band = bit.band
 local ffi_string = ffi.string
@@ -252,12 +251,10 @@ local function body_verdict(attempt)
   if attempt.call.pass and passes(attempt, body) then
     return nil
   end
-  local reply, why = attempt.row.provider.decode(body)
-  if not reply then
-    local value = json.decode(body)
-    if type(value) == "table" and value.error ~= nil then
-      return _M.upstream_error(attempt, body, "decode")
-    end
+  local reply, why, is_error = attempt.row.provider.decode(body)
+  if is_error then
+    return _M.upstream_error(attempt, body, "decode")
+  elseif not reply then
     return attempt:fault("malformed", why, "decode")
   end
   attempt.reply = reply

@@ -207,6 +207,17 @@ describe("router:stream()", function()
     reply.cut = 3
     local stream = over({ serve { reply } }):stream(ask())
     assert.equal("a", text_of(stream))
+    assert.is_nil(stream.err)
+    assert.equal("stop", stream:join().choices[1].finish_reason)
+  end)
+
+  it("is whole with its end mark, however the connection ends", function()
+    local reply = testing.stream { "a" }
+    reply.cut, reply.reset = 5, true
+    local stream = over({ serve { reply } }):stream(ask())
+    assert.equal("a", text_of(stream))
+    assert.is_nil(stream.err)
+    assert.same({ "n1 ok" }, kinds(stream.drover.attempts))
   end)
 
   it("takes a whole answer where a stream was asked for", function()

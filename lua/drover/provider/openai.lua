@@ -83,11 +83,15 @@ function _M.finish(raw)
 end
 
 
--- body -> the reply, an OpenAI chat completion; or nil and why not.
+-- body -> the reply, an OpenAI chat completion; or nil and why not; or nil,
+-- nil, true when it has an error member, which classify reads.
 function _M.decode(body)
   local reply, why = json.decode(body)
   if type(reply) ~= "table" then
     return nil, "the body is not a JSON object: " .. (why or type(reply))
+  end
+  if reply.error then
+    return nil, nil, true
   end
   local choices = reply.choices
   local first = type(choices) == "table" and choices[1]
