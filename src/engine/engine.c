@@ -52,8 +52,8 @@ static uint64_t bytes_with(const struct engine *e,
   uint64_t bytes;
   if (blocks > INT32_MAX
       || __builtin_add_overflow(e->model->weight_bytes,
-                                engine_step_bytes(e->model, backend, shape,
-                                                  &limits), &bytes))
+                                engine_step_bytes(backend, shape, &limits),
+                                &bytes))
     return UINT64_MAX;
   return bytes;
 }
@@ -247,11 +247,9 @@ static void *run(void *engine) {
 }
 
 
-/* Start the thread once, with all signals blocked. The lock is held. */
+/* Start the thread, with all signals blocked. The lock is held. */
 static int start(struct engine *e, drover_err *err) {
   sigset_t all, before;
-  if (e->started)
-    return DROVER_OK;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int failed = pthread_create(&e->thread, NULL, run, e);
@@ -268,16 +266,15 @@ static int start(struct engine *e, drover_err *err) {
 
 /* ---- what others call ---- */
 
-static int queue(struct engine *e, struct engine_request *r, int threaded,
-                 uint64_t *id, drover_err *err) {
+/* Link a request in and wake the thread, unless the queue is full. */
+static int append(struct engine *e, struct engine_request *r, uint64_t *id,
+                  drover_err *err) {
   int rc = DROVER_OK;
   pthread_mutex_lock(&e->lock);
-  if (e->alive >= e->batch + e->queue)
+  if (e->alive >= e->batch + e->queue) {
     rc = drover_fail(err, DROVER_EOVERLOADED, "the local model's queue is "
                      "full (%" PRIu32 " requests)", e->alive);
-  if (!rc && threaded)
-    rc = start(e, err);
-  if (!rc) {
+  } else {
     r->id = ++e->next_id;
     *id = r->id;
     *e->last = r;
@@ -290,18 +287,20 @@ static int queue(struct engine *e, struct engine_request *r, int threaded,
 }
 
 
-static int enter(struct engine *e, const drover_generate *g,
-                 struct engine_request **out, drover_err *err) {
-  *out = NULL;
+int engine_queue(struct engine *e, const drover_generate *g,
+                 engine_emit_fn emit, void *ctx, uint64_t *id,
+                 drover_err *err) {
+  struct engine_request *r = NULL;
   int rc = ours(e, err);
   if (!rc)
-    rc = engine_request_new(out, e->model, e->context, g, clock_now_ns(),
-                            err);
-  if (!rc && (*out)->blocks > e->kv.blocks)
-    rc = drover_fail(err, DROVER_ECONTEXT, "a request of %" PRIu32 " tokens "
-                     "does not fit the cache of %" PRIu64,
-                     (*out)->prompt + (*out)->max_tokens,
-                     (uint64_t)e->kv.blocks * ENGINE_BLOCK_TOKENS);
+    rc = engine_request_new(&r, e->model, e->context, g, clock_now_ns(), err);
+  if (rc)
+    return rc;
+  r->emit = emit;
+  r->ctx = ctx;
+  rc = append(e, r, id, err);
+  if (rc)
+    engine_request_free(r);
   return rc;
 }
 
@@ -309,32 +308,14 @@ static int enter(struct engine *e, const drover_generate *g,
 int engine_submit(struct engine *e, const drover_generate *g,
                   engine_emit_fn emit, void *ctx, uint64_t *id,
                   drover_err *err) {
-  struct engine_request *r;
-  int rc = enter(e, g, &r, err);
-  if (!rc) {
-    r->emit = emit;
-    r->ctx = ctx;
-    rc = queue(e, r, 1, id, err);
-  }
+  int rc = ours(e, err);
   if (rc)
-    engine_request_free(r);
-  return rc;
-}
-
-
-int engine_queue(struct engine *e, const drover_generate *g,
-                 engine_emit_fn emit, void *ctx, uint64_t *id,
-                 drover_err *err) {
-  struct engine_request *r;
-  int rc = enter(e, g, &r, err);
-  if (!rc) {
-    r->emit = emit;
-    r->ctx = ctx;
-    rc = queue(e, r, 0, id, err);
-  }
-  if (rc)
-    engine_request_free(r);
-  return rc;
+    return rc;
+  pthread_mutex_lock(&e->lock);
+  if (!e->started)
+    rc = start(e, err);
+  pthread_mutex_unlock(&e->lock);
+  return rc ? rc : engine_queue(e, g, emit, ctx, id, err);
 }
 
 

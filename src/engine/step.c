@@ -19,13 +19,11 @@ static void widths(const struct engine_shape *s, uint32_t *w) {
 }
 
 
-uint64_t engine_step_bytes(const struct engine_model *m,
-                           const struct engine_backend *backend,
+uint64_t engine_step_bytes(const struct engine_backend *backend,
                            const struct engine_shape *shape,
                            const struct engine_limits *limits) {
   uint64_t bytes = backend->state_bytes(shape, limits);
   uint32_t w[6];
-  (void)m;
   widths(shape, w);
   for (int i = 0; i < 6; i++) {
     uint64_t more = (uint64_t)w[i] * (i < 5 ? limits->rows : limits->outs);

@@ -16,8 +16,7 @@ struct engine_step {                /* scratch of one engine; one thread */
 
 
 /* Bytes that engine_step_init will take; UINT64_MAX past 2^64. */
-uint64_t engine_step_bytes(const struct engine_model *m,
-                           const struct engine_backend *backend,
+uint64_t engine_step_bytes(const struct engine_backend *backend,
                            const struct engine_shape *shape,
                            const struct engine_limits *limits);
 
