@@ -6,6 +6,7 @@ local bit = require "bit"
 local ffi = require "ffi"
 local C = require "drover.core"
 local err = require "drover.err"
+local json = require "drover.json"
 
 local band = bit.band
 local ffi_string = ffi.string

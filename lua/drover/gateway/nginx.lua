@@ -66,6 +66,12 @@ local SERVER = [[
       content_by_lua_block { require("drover.resty.gateway").serve() }
     }
 
+    # Where each piece goes out as it is printed, the head at once too.
+    location @stream {
+      postpone_output 0;
+      content_by_lua_block { require("drover.resty.gateway").stream() }
+    }
+
     location @refused {
       content_by_lua_block { require("drover.resty.gateway").refused() }
     }

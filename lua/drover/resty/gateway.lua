@@ -26,6 +26,7 @@ local var = ngx.var
 local _M = {}
 
 local EXIT_CLOSED = 499               -- nginx's: the client is gone
+local UNREAD_MAX = 32768
 local settings, router, keys, started
 local id_lead, id_count = nil, 0
 
@@ -135,16 +136,27 @@ local function answer_whole(flight)
 end
 
 
--- Write what has come, all events of one wake-up in one piece. Returns true,
--- or nil when the client is gone.
+-- Write what has come, all events of one wake-up in one piece. A client that
+-- reads slowly is waited for each UNREAD_MAX bytes. Returns true, or nil when
+-- the client is gone.
 local function pass_events(stream, writer)
-  local out, n = {}, 0
+  local out, n, unread = {}, 0, 0
   local event = stream:next()
   while event do
+    local from = n
     n = writer:add(out, n, event)
+    for i = from + 1, n do
+      unread = unread + #out[i]
+    end
     if n > 0 and not stream:ready() then
-      if not print(out) or not flush(true) then
+      if not print(out) then
         return nil
+      end
+      if unread > UNREAD_MAX then
+        if not flush(true) then
+          return nil
+        end
+        unread = 0
       end
       out, n = {}, 0
     end
@@ -181,7 +193,24 @@ local function answer_stream(flight, usage)
 end
 
 
+-- Begin a checked request; its client's leaving cancels it. nil when that
+-- was answered with an error.
+local function begin(asked)
+  local caller = asked.caller
+  local opts = caller and caller.name and { key = caller.name } or nil
+  local flight, err = router:begin(json.checked(asked.text, asked.request),
+                                   opts, asked.request.stream == true)
+  if not flight then
+    return fail(err)
+  end
+  flight.call.pass = true
+  on_abort(function() flight:cancel() end)
+  return flight
+end
+
+
 local routes = {}
+local handed = {}                     -- connection -> what @stream answers
 
 
 function routes.chat(_, caller)
@@ -193,20 +222,29 @@ function routes.chat(_, caller)
   if not request then
     return refuse(400, problem.message, problem.param, problem.code)
   end
-  local streamed = request.stream == true
-  local opts = caller and caller.name and { key = caller.name } or nil
-  local flight, err = router:begin(json.checked(text, request), opts,
-                                   streamed)
-  if not flight then
-    return fail(err)
+  local asked = { text = text, request = request, caller = caller }
+  if request.stream == true then
+    handed[var.connection] = asked
+    return ngx.exec("@stream")
   end
-  flight.call.pass = true
-  on_abort(function() flight:cancel() end)
-  if not streamed then
+  local flight = begin(asked)
+  if flight then
     return answer_whole(flight)
   end
-  local options = request.stream_options
-  return answer_stream(flight, options and options.include_usage == true)
+end
+
+
+-- content_by_lua of @stream: the rest of routes.chat. nginx goes there in
+-- the same turn, so nothing comes between.
+function _M.stream()
+  local connection = var.connection
+  local asked = handed[connection]
+  handed[connection] = nil
+  local flight = begin(asked)
+  if flight then
+    local options = asked.request.stream_options
+    return answer_stream(flight, options and options.include_usage == true)
+  end
 end
 
 

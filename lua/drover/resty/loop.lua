@@ -22,7 +22,7 @@ local timer_at = ngx.timer.at
 local TICK = 0.25
 local WAIT = 3600               -- seconds of one wait; then it waits again
 local NOTICE = 3e6              -- seconds; fired early when the worker exits
-local AGAIN = 1                 -- seconds before a broken pump starts anew
+local AGAIN = 0.1               -- seconds before a broken pump starts anew
 local PATH_MAX = 108
 
 local WAITING_PHASES = {
@@ -120,12 +120,16 @@ local function pump(premature)
   end
   local sock, why = connect()
   if sock then
-    why = pump_socket(sock)
+    -- An error in what takes an event must not leave all others waiting.
+    local ok
+    ok, why = pcall(pump_socket, sock)
+    why = why or not ok and "error" or nil
     sock:close()
   end
   pumping = false
   if why then
-    ngx.log(ngx.ERR, "drover: the wake-up socket failed: ", why)
+    ngx.log(ngx.ERR, "drover: the pump ended and starts anew: ",
+            tostring(why))
     start_pump(AGAIN)
   end
 end
