@@ -7,6 +7,7 @@ local ffi = require "ffi"
 local C = require "drover.core"
 local err = require "drover.err"
 local json = require "drover.json"
+local json = require "drover.json"
 
 local band = bit.band
 local ffi_string = ffi.string
