@@ -7,7 +7,6 @@ local ffi = require "ffi"
 local C = require "drover.core"
 local err = require "drover.err"
 local json = require "drover.json"
-local json = require "drover.json"
 
 local band = bit.band
 local ffi_string = ffi.string
@@ -230,7 +229,8 @@ end
 -- its usage is all that is read of it.
 local function passes(attempt, body)
   if C.drover_json_check(body, #body, nil) ~= 0
-     or not object_in(body, "kchoices\0i0\0kmessage\0") then
+     or not object_in(body, "kchoices\0i0\0kmessage\0")
+     or object_in(body, "kerror\0") then
     return false
   end
   local usage = object_in(body, "kusage\0")
