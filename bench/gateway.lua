@@ -1,6 +1,6 @@
 -- What a request, and a chunk of a stream, costs the gateway in client mode,
 -- beside nginx's own proxy_pass to the same upstream: CPU of the process,
--- interleaved rounds, ratios in one run.
+-- interleaved rounds, the ratio of the medians.
 --
 --   luajit bench/gateway.lua [gateway | stream] [ROUNDS]
 --
@@ -104,26 +104,33 @@ local function print_setting(kind)
 end
 
 
+local function median(list)
+  table.sort(list)
+  return list[math.ceil(#list / 2)]
+end
+
+
 local function main(kind, rounds)
   local figure = kind == "stream" and "chunk_us" or "cpu_us"
   local upstream = nginx.upstream("--gap " .. GAP_MS)
   nginx.shell("taskset -cp 1 " .. upstream.pid)
   local servers = { { "proxy", start_proxy(upstream) },
                     { "drover", start_gateway(upstream) } }
-  local best, bad = {}, false
+  local seen, bad = { proxy = {}, drover = {} }, false
   print_setting(kind)
   for _ = 1, rounds do
     for _, server in ipairs(servers) do
       local name = server[1]
       local line = measure(server[2], kind)
       local value = tonumber(line:match(figure .. "=(%S+)"))
-      best[name] = math.min(best[name] or math.huge, value)
+      table.insert(seen[name], value)
       bad = bad or not line:find("err=0 ")
       print(string.format("case=%-7s %s", name, line))
     end
   end
+  local ours, theirs = median(seen.drover), median(seen.proxy)
   print(string.format("case=%s %s=%.2f/%.2f ratio=%.2f target=%.2f%s", kind,
-    figure, best.drover, best.proxy, best.drover / best.proxy,
+    figure, ours, theirs, ours / theirs,
     kind == "stream" and 1.45 or 2.6, bad and " WITH ERRORS" or ""))
   for _, server in ipairs(servers) do server[2]:stop() end
   upstream:stop()
@@ -136,4 +143,4 @@ if kind ~= "gateway" and kind ~= "stream" then
   io.stderr:write("usage: bench/gateway.lua [gateway | stream] [ROUNDS]\n")
   os.exit(2)
 end
-os.exit(main(kind, tonumber(arg[2] or 3)))
+os.exit(main(kind, tonumber(arg[2] or 5)))
