@@ -106,7 +106,7 @@ describe("a router over nodes that fail", function()
       assert.equal(0, router:stats().inflight)
       assert.equal(REQUESTS, router:stats().total_requests)
       assert.is_nil(next(router.active))
-      assert.equal(0, require("drover.loop").calls())
+      assert.equal(0, require("drover.loop.calls").count())
       local received, counted = 0, 0
       for _, server in ipairs(servers) do
         received = received + #server:requests()

@@ -69,7 +69,7 @@ end
 local function assert_settled()
   assert.equal(0, router:stats().inflight)
   assert.is_nil(next(router.active))
-  assert.equal(0, require("drover.loop").calls())
+  assert.equal(0, require("drover.loop.calls").count())
 end
 
 

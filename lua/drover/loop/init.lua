@@ -1,6 +1,5 @@
--- Which loop waits for this Lua state, and what all loops share: the numbers
--- of calls, and handing each event of the port to the call it belongs to.
--- Only loop modules wait; everything above waits through a gate.
+-- Which loop waits for this Lua state. Only loop modules wait; everything
+-- above waits through a gate. What all loops share is in loop/calls.lua.
 --
 -- A loop module (loop/plain.lua, resty/loop.lua) is a table with
 --
@@ -25,68 +24,15 @@
 --   on_tick(f)   f(now) every 250 ms in this process while the loop lives
 --
 --   closed       true once the port is gone (its finalizer has run)
---   idle()       the last call was forgotten; optional
 --
--- and its pump calls _M.dispatch(port) when the port has news.
+-- Its pump calls dispatch(port) of loop/calls.lua when the port has news.
 --
 -- SPDX-License-Identifier: MIT
-local ffi = require "ffi"
-local C = require "drover.core"
+local calls = require "drover.loop.calls"
 
-local _M = {}
+local _M = { register = calls.register, forget = calls.forget }
 
-local NUMBER_MAX = 2 ^ 31
-local sinks = {}                -- number -> sink; a sink has :event(ev)
-local last = 0
-local calls = 0
 local chosen                    -- the loop of this Lua state
-local event = ffi.new("drover_event")
-
-
--- A number for a call. `sink:event(ev)` gets its events in the order they
--- came; it must not wait, and must copy what it keeps of `ev`.
-function _M.register(sink)
-  local number = last
-  repeat
-    number = number % NUMBER_MAX + 1
-  until not sinks[number]
-  last = number
-  sinks[number] = sink
-  calls = calls + 1
-  return number
-end
-
-
--- No event goes to that number's sink any more.
-function _M.forget(number)
-  if sinks[number] then
-    sinks[number] = nil
-    calls = calls - 1
-    if calls == 0 and chosen and chosen.idle then
-      chosen.idle()
-    end
-  end
-end
-
-
--- Calls that are registered now.
-function _M.calls()
-  return calls
-end
-
-
--- Give out what has come. Returns how many events that were.
-function _M.dispatch(port)
-  local count = 0
-  while C.drover_port_next(port, event) == 1 do
-    local sink = sinks[event.call]
-    if sink then
-      sink:event(event)
-    end
-    count = count + 1
-  end
-  return count
-end
 
 
 -- The loop of this Lua state: nginx's under OpenResty, else our own.

@@ -6,6 +6,7 @@
 -- SPDX-License-Identifier: MIT
 local ffi = require "ffi"
 local C = require "drover.core"
+local dispatch = require("drover.loop.calls").dispatch
 
 local running = coroutine.running
 local yield = coroutine.yield
@@ -16,7 +17,6 @@ local TASKS_READY_MAX = 64      -- resumed between two looks at the port
 
 local _M = { killable = false, closed = false }
 
-local dispatch                  -- of loop/init.lua, which requires this file
 local port
 local tasks = setmetatable({}, { __mode = "k" })     -- coroutine -> task
 local ready, ready_first, ready_last = {}, 1, 0
@@ -58,7 +58,6 @@ local function open_port()
   if C.drover_port_open(out, err) ~= 0 then
     return nil, ffi.string(err.text)
   end
-  dispatch = require("drover.loop").dispatch
   port = ffi.gc(out[0], function(p)
     _M.closed = true
     C.drover_port_close(p)

@@ -13,7 +13,7 @@
 local ffi = require "ffi"
 local semaphore = require "ngx.semaphore"
 local C = require "drover.core"
-local loop = require "drover.loop"
+local calls = require "drover.loop.calls"
 
 local get_phase = ngx.get_phase
 local new_semaphore = semaphore.new
@@ -97,9 +97,9 @@ end
 -- Gives out news until the socket breaks, or the worker exits and nothing is
 -- left to wait for. Returns what broke.
 local function pump_socket(sock)
-  local dispatch = loop.dispatch
+  local dispatch = calls.dispatch
   dispatch(port)                -- what came before there was a socket
-  while not (exiting and loop.calls() == 0) do
+  while not (exiting and calls.count() == 0) do
     local bytes, why = sock:receiveany(4096)
     if bytes then
       dispatch(port)
@@ -152,7 +152,7 @@ local function notice(premature)
     return
   end
   exiting = true
-  if pumping and loop.calls() == 0 then
+  if pumping and calls.count() == 0 then
     C.drover_port_poke(port)
   end
 end
@@ -206,7 +206,7 @@ end
 
 
 -- The last call of the worker is forgotten (called by loop/init.lua).
-function _M.idle()
+function calls.idle()
   if exiting and pumping then
     C.drover_port_poke(port)
   end
