@@ -62,8 +62,13 @@ $(eval $(call flavour,clang,$$(CLANG),$$(FUZZ)))
 build/obj/src/engine/cpu_%.o build/dev/src/engine/cpu_%.o: CFLAGS += -O3
 build/obj/src/engine/quant.o build/dev/src/engine/quant.o: CFLAGS += -O3
 
+# A decision runs through the hall and three rooms in some 40 ns; inlined over
+# their files it costs three quarters of what it does without.
+HOT := $(wildcard src/*.c src/base/*.c src/node/*.c src/limit/*.c)
+$(HOT:%.c=build/obj/%.o): CFLAGS += -flto
+
 build/libdrover.so: $(OBJ_obj)
-	$(CC) $(SO) -o $@ $^ $(LDLIBS)
+	$(CC) $(SO) $(CFLAGS) -flto -flto-partition=one -o $@ $^ $(LDLIBS)
 
 # All symbols visible, address and undefined sanitizers: what specs load.
 build/libdrover_test.so: $(OBJ_test)

@@ -15,7 +15,7 @@
 #include "node/average.h"
 #include "node/breaker.h"
 
-enum { NODES = 256, NODES_MAX = 512, MEMBERS = 64, MEMBERS_MAX = 256,
+enum { NODES = 256, MEMBERS = 64, MEMBERS_MAX = 256,
        TICKETS = 4096, TICKETS_MAX = 65536, CONCURRENT = 100 };
 
 
@@ -48,8 +48,8 @@ static int check(const drover_router_config *c, drover_err *err) {
   if (size == 0 || size >= PROCESS_NAME_MAX)
     return drover_fail(err, DROVER_EINVAL, "name: 1 to %d bytes expected",
                        PROCESS_NAME_MAX - 1);
-  if (c->nodes_max > NODES_MAX)
-    return drover_fail(err, DROVER_EINVAL, "nodes_max: at most %d", NODES_MAX);
+  if (c->nodes_max > NODE_MAX)
+    return drover_fail(err, DROVER_EINVAL, "nodes_max: at most %d", NODE_MAX);
   if (c->members_max > MEMBERS_MAX)
     return drover_fail(err, DROVER_EINVAL, "members_max: at most %d",
                        MEMBERS_MAX);
@@ -70,7 +70,7 @@ static int make(struct zone **out, const drover_router_config *c,
   const size_t sizes[SPAN_COUNT] = {
     [SPAN_ROUTER] = sizeof(struct hall_shared),
     [SPAN_MEMBERS] = members * sizeof(uint64_t),
-    [SPAN_CELLS] = members * limit_cells_stride((uint32_t)rows) * 8,
+    [SPAN_CELLS] = rows * limit_cells_stride((uint32_t)members) * 8,
     [SPAN_ROWS] = rows * sizeof(drover_node),
     [SPAN_OWN] = rows * sizeof(struct node_row),
     [SPAN_TEXTS] = rows * 2 * sizeof(struct node_text),
@@ -132,8 +132,8 @@ static void lay_out(struct drover_router *r) {
     .count = &s->count, .salt = z->salt,
   };
   r->cells = (struct limit_cells){
-    .at = zone_span(z, SPAN_CELLS), .stride = limit_cells_stride(rows),
-    .top = &s->members_top,
+    .at = zone_span(z, SPAN_CELLS), .rows = rows,
+    .stride = limit_cells_stride(s->members_max), .top = &s->members_top,
   };
   r->members = (struct member_table){
     .words = zone_span(z, SPAN_MEMBERS), .count = s->members_max,

@@ -5,7 +5,7 @@
  *
  *   router   sizes, limits, and words that all members read
  *   members  one word each                                   base/member
- *   cells    in flight, a member's together                  limit/cells
+ *   cells    in flight, a row's together                     limit/cells
  *   rows, own, texts   the nodes                             node/table
  *   tickets  a member's together                             ticket.c
  *   tallies  counters, a member's together                   tally.c
@@ -39,12 +39,12 @@ struct hall_shared {
   uint32_t pad[15];
 };
 
-/* States of a ticket: free -> picked -> sent -> settling -> free. */
-enum ticket_state { TICKET_FREE, TICKET_PICKED, TICKET_SENT,
-                    TICKET_SETTLING };
+/* States of a ticket: free -> picked -> sent -> settling -> counted -> free. */
+enum ticket_state { TICKET_FREE, TICKET_PICKED, TICKET_SENT, TICKET_SETTLING,
+                    TICKET_COUNTED };
 
 struct ticket {                     /* one attempt; its member's owner writes */
-  uint32_t state;                   /* enum ticket_state; settled by a swap */
+  uint32_t state;                   /* enum ticket_state */
   uint32_t serial;
   uint32_t node;
   uint32_t tokens;                  /* booked in the cells */
@@ -107,11 +107,11 @@ void route_plan_probes(struct drover_router *r);
 
 /* What a policy, or a question about one row, looks at. */
 static inline struct node_view hall_view(struct drover_router *r,
-                                         const drover_pick *p) {
+                                         const drover_pick *p, double rnd) {
   return (struct node_view){
     .rows = r->table.rows, .own = r->table.own, .pick = p,
     .count = atom_get_u32(r->table.count), .turn = &r->shared->turn,
-    .now = p->now, .rnd = p->rnd,
+    .rnd = rnd,
   };
 }
 

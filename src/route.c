@@ -48,10 +48,15 @@ void route_plan_probes(struct drover_router *r) {
 }
 
 
-/* A row that may be probed by this request, or 0. The hint in the zone makes
- * this one comparison while nothing is due. */
-static uint32_t due_row(struct drover_router *r, const struct node_view *v) {
-  if (v->now < atom_get_f64(&r->shared->due_at) || v->pick->only)
+/* The hint in the zone makes this one comparison while nothing is due. */
+static inline int any_due(const struct drover_router *r, double now) {
+  return !(now < atom_get_f64(&r->shared->due_at));
+}
+
+
+/* A row that may be probed by this request, or 0. */
+static uint32_t due_row(const struct node_view *v) {
+  if (v->pick->only)
     return 0;
   for (uint32_t i = 1; i <= v->count; i++)
     if (atom_get_u32(&v->rows[i].state) != DROVER_UP && node_may(v, i))
@@ -67,13 +72,15 @@ void drover_pick_begin(drover_router *r, drover_pick *p, double now,
   memset(p->masked, 0, sizeof p->masked);
   p->now = now;
   p->rnd = rnd >= 0 && rnd < 1 ? rnd : 0;
-  struct node_view v = hall_view(r, p);
-  p->node = due_row(r, &v);
+  if (any_due(r, now)) {
+    struct node_view v = hall_view(r, p, p->rnd);
+    p->node = due_row(&v);
+  }
 }
 
 
 int drover_pick_may(drover_router *r, const drover_pick *p, uint32_t node) {
-  struct node_view v = hall_view(r, p);
+  struct node_view v = hall_view(r, p, p->rnd);
   if (!known(r, node) || (p->only && p->only != node) || !node_able(&v, node))
     return 0;
   return !node_full(&v, node) ||
@@ -96,31 +103,32 @@ static int renew_full(struct drover_router *r, const struct node_view *v) {
 }
 
 
-static uint32_t ask(struct drover_router *r, drover_pick *p) {
-  struct node_view v = hall_view(r, p);
-  if (p->only)
-    return drover_pick_may(r, p, p->only) ? p->only : 0;
-  if (v.count == 0)
+static uint32_t ask(struct drover_router *r, struct node_view *v) {
+  uint32_t only = v->pick->only;
+  if (only)
+    return drover_pick_may(r, v->pick, only) ? only : 0;
+  if (v->count == 0)
     return 0;
-  uint32_t node = due_row(r, &v);
+  uint32_t node = any_due(r, v->pick->now) ? due_row(v) : 0;
   if (!node)
-    node = node_policies[r->policy].pick(&v);
-  if (!node && renew_full(r, &v))
-    node = node_policies[r->policy].pick(&v);
-  if (v.unqualified)
+    node = node_policies[r->policy].pick(v);
+  if (!node && renew_full(r, v))
+    node = node_policies[r->policy].pick(v);
+  if (v->unqualified)
     drover_count(r, DROVER_UNQUALIFIED);
   return node;
 }
 
 
 int drover_pick_choose(drover_router *r, drover_pick *p, drover_err *err) {
-  p->node = ask(r, p);
+  struct node_view v = hall_view(r, p, p->rnd);
+  p->node = ask(r, &v);
   return p->node ? DROVER_OK : drover_pick_why(r, p, err);
 }
 
 
 int drover_pick_why(drover_router *r, const drover_pick *p, drover_err *err) {
-  struct node_view v = hall_view(r, p);
+  struct node_view v = hall_view(r, p, p->rnd);
   uint32_t present = 0, takes = 0, up = 0, untried = 0;
   for (uint32_t i = 1; i <= v.count; i++) {
     uint32_t state = atom_get_u32(&v.rows[i].state);
@@ -209,20 +217,16 @@ static int full(struct drover_router *r, drover_pick *p,
 }
 
 
-int drover_pick_claim(drover_router *r, drover_pick *p, uint32_t node,
-                      drover_err *err) {
+/* Of a row that may be chosen, room aside. */
+static int claim(struct drover_router *r, drover_pick *p, uint32_t node,
+                 drover_err *err) {
   int member = ticket_member(r, err);
   if (member < 0)
     return member;
-  if (!known(r, node) || p->ticket)
-    return drover_fail(err, DROVER_EINVAL, p->ticket
-                       ? "the pick holds a ticket" : "no such node");
   drover_node *row = &r->table.rows[node];
   struct node_row *own = &r->table.own[node];
-  struct node_view v = hall_view(r, p);
   struct breaker_permit permit;
-  if ((p->only && p->only != node) || !node_able(&v, node) ||
-      !node_breaker_enter(row, own, p->now, &permit))
+  if (!node_breaker_enter(row, own, p->now, &permit))
     return refuse(p, node, err, "may not be chosen");
   struct limit_ask take = {
     .member = (uint32_t)member, .row = node, .tokens = tokens_of(p),
@@ -231,25 +235,45 @@ int drover_pick_claim(drover_router *r, drover_pick *p, uint32_t node,
   };
   uint64_t sum;
   enum limit_verdict verdict = limit_cells_take(&r->cells, &take, &sum);
-  atom_set_u32(&row->inflight, (uint32_t)sum - (verdict != LIMIT_TAKEN));
+  if (verdict != LIMIT_TAKEN) {
+    if (permit.probe)
+      node_breaker_leave(row, own, &permit, BREAKER_NEUTRAL, p->now, 0);
+    route_renew(r, node);
+    return full(r, p, &take, verdict, err);
+  }
+  atom_set_u32(&row->inflight, (uint32_t)sum);
   atom_set_u32(&row->inflight_tokens, (uint32_t)(sum >> 32));
-  if (verdict == LIMIT_TAKEN)
-    return open_ticket(r, p, &take, &permit, err);
-  if (permit.probe)
-    node_breaker_leave(row, own, &permit, BREAKER_NEUTRAL, p->now, 0);
-  return full(r, p, &take, verdict, err);
+  return open_ticket(r, p, &take, &permit, err);
+}
+
+
+int drover_pick_claim(drover_router *r, drover_pick *p, uint32_t node,
+                      drover_err *err) {
+  struct node_view v = hall_view(r, p, p->rnd);
+  if (!known(r, node) || p->ticket)
+    return drover_fail(err, DROVER_EINVAL, p->ticket
+                       ? "the pick holds a ticket" : "no such node");
+  if ((p->only && p->only != node) || !node_able(&v, node))
+    return refuse(p, node, err, "may not be chosen");
+  return claim(r, p, node, err);
 }
 
 
 int drover_pick_node(drover_router *r, drover_pick *p, double now, double rnd,
                      drover_err *err) {
+  if (p->ticket)
+    return drover_fail(err, DROVER_EINVAL, "the pick holds a ticket");
+  rnd = rnd >= 0 && rnd < 1 ? rnd : 0;
   drover_pick_begin(r, p, now, rnd);
-  uint32_t tries = atom_get_u32(r->table.count);
-  int rc;
+  struct node_view v = hall_view(r, p, rnd);
+  uint32_t tries = v.count;
   do {
-    rc = drover_pick_choose(r, p, err);
-    if (rc == DROVER_OK)
-      rc = drover_pick_claim(r, p, p->node, err);
-  } while (rc == DROVER_EAGAIN && tries--);
-  return rc == DROVER_EAGAIN ? drover_pick_why(r, p, err) : rc;
+    uint32_t node = ask(r, &v);
+    if (!node)
+      break;
+    int rc = claim(r, p, node, err);
+    if (rc != DROVER_EAGAIN)
+      return rc;
+  } while (tries--);
+  return drover_pick_why(r, p, err);
 }

@@ -5,9 +5,9 @@
  *
  * Settling goes feed -> count -> give the cells back -> free: the row cannot
  * get another node while the cells still hold it. Death at any point is safe:
- * the reaper counts a sent attempt as lost unless it is free already (dying
- * behind the count counts it twice, once as lost: attempts - lost stays true),
- * and zeroes all cells of the member at once.
+ * the reaper counts a sent attempt as lost unless it was counted (a death in
+ * the few instructions of counting may count it twice, once as lost: attempts
+ * - lost stays true), and zeroes all cells of the member at once.
  *
  * SPDX-License-Identifier: MIT */
 #include <math.h>
@@ -23,12 +23,6 @@
 static struct ticket *tickets_of(const struct drover_router *r,
                                  uint32_t member) {
   return r->tickets + (size_t)member * r->tickets_max;
-}
-
-
-static int swap(uint32_t *state, uint32_t from, uint32_t to) {
-  return __atomic_compare_exchange_n(state, &from, to, 0, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_RELAXED);
 }
 
 
@@ -120,7 +114,7 @@ static void count(struct drover_router *r, uint32_t member,
  * request, a content policy) still shows that the node answers; our own
  * mistakes and cancellations show nothing. */
 static enum breaker_verdict verdict_of(const drover_outcome *o, int sent) {
-  if (err_hurts_node(o->code))
+  if (o->code && err_hurts_node(o->code))
     return BREAKER_FAILURE;
   if (!sent)
     return BREAKER_NEUTRAL;
@@ -165,6 +159,17 @@ static void feed(struct drover_router *r, const struct ticket *t,
 }
 
 
+/* Once: the owner's thread alone moves a ticket while its process lives (the
+ * reaper waits for its death), so a look and a store do for a swap. */
+static int begin_settling(struct ticket *t) {
+  uint32_t state = atom_get_u32(&t->state);
+  if (state != TICKET_PICKED && state != TICKET_SENT)
+    return 0;
+  atom_set_u32(&t->state, TICKET_SETTLING);
+  return 1;
+}
+
+
 static void settle(struct drover_router *r, uint32_t number,
                    const drover_outcome *o, double now, double rnd) {
   uint32_t member = (uint32_t)r->slot;
@@ -173,6 +178,7 @@ static void settle(struct drover_router *r, uint32_t number,
   feed(r, t, o, now, rnd);
   if (t->sent)
     count(r, member, t, o);
+  __atomic_store_n(&t->state, TICKET_COUNTED, __ATOMIC_RELEASE);
   limit_cells_give(&r->cells, member, t->node, t->tokens);
   /* Advisory: two that settle at once may lose one of these; the next claim
    * on the row, or the tick, writes the sum of the cells. */
@@ -192,8 +198,7 @@ int drover_ticket_done(drover_router *r, drover_pick *p,
   struct ticket *t = find(r, p);
   uint32_t number = p->ticket;
   p->ticket = 0;
-  if (!t || !swap(&t->state, t->sent ? TICKET_SENT : TICKET_PICKED,
-                  TICKET_SETTLING))
+  if (!t || !begin_settling(t))
     return DROVER_ECLOSED;
   settle(r, number, o, now, p->rnd);
   return DROVER_OK;
@@ -207,8 +212,7 @@ void ticket_leave(struct drover_router *r) {
   drover_outcome o = { .code = DROVER_ECANCELLED, .first_token_ms = NAN,
                        .token_ms = NAN };
   for (uint32_t i = 0; i < r->fresh; i++)
-    if (swap(&t[i].state, TICKET_PICKED, TICKET_SETTLING) ||
-        swap(&t[i].state, TICKET_SENT, TICKET_SETTLING))
+    if (begin_settling(&t[i]))
       settle(r, i + 1, &o, 0, 0);
   atom_set_i64(&r->tally.routers[r->slot].pending, 0);
   member_leave(&r->members, r->slot);
@@ -233,7 +237,7 @@ void ticket_reclaim(struct drover_router *r, uint32_t member) {
     drover_node *row = &r->table.rows[t[i].node];
     struct node_row *own = &r->table.own[t[i].node];
     node_breaker_leave(row, own, &t[i].permit, BREAKER_NEUTRAL, 0, 0);
-    if (t[i].sent)
+    if (t[i].sent && state != TICKET_COUNTED)
       count(r, member, &t[i], &lost);
     __atomic_store_n(&t[i].state, TICKET_FREE, __ATOMIC_RELEASE);
   }

@@ -3,9 +3,10 @@ local c = require "spec.support.c"
 local C = c.lib
 
 c.cdef[[
-struct limit_cells { uint64_t *at; size_t stride; const uint32_t *top; };
+struct limit_cells { uint64_t *at; size_t stride; uint32_t rows;
+                     const uint32_t *top; };
 struct limit_ask { uint32_t member, row, tokens, all_max, row_max; };
-size_t limit_cells_stride(uint32_t rows);
+size_t limit_cells_stride(uint32_t members);
 int limit_cells_take(const struct limit_cells *c, const struct limit_ask *ask,
                      uint64_t *sum);
 void limit_cells_give(const struct limit_cells *c, uint32_t member,
@@ -19,10 +20,10 @@ local sum = ffi.new("uint64_t[1]")
 
 
 local function new_cells(members, rows)
-  local stride = C.limit_cells_stride(rows)
-  local keep = { ffi.new("uint64_t[?]", tonumber(stride) * members),
+  local stride = C.limit_cells_stride(members)
+  local keep = { ffi.new("uint64_t[?]", tonumber(stride) * rows),
                  ffi.new("uint32_t[1]", members) }
-  return ffi.new("struct limit_cells", keep[1], stride, keep[2]), keep
+  return ffi.new("struct limit_cells", keep[1], stride, rows, keep[2]), keep
 end
 
 
@@ -33,10 +34,11 @@ end
 
 
 describe("cells", function()
-  it("lie on lines of their own, one set a member", function()
+  it("lie on lines of their own, one set a row", function()
     assert.equal(8, tonumber(C.limit_cells_stride(1)))
     assert.equal(8, tonumber(C.limit_cells_stride(8)))
-    assert.equal(264, tonumber(C.limit_cells_stride(257)))
+    assert.equal(16, tonumber(C.limit_cells_stride(9)))
+    assert.equal(256, tonumber(C.limit_cells_stride(256)))
   end)
 
   it("admit up to the row's limit over all members", function()

@@ -8,13 +8,14 @@
 enum { PER_LINE = 64 / sizeof(uint64_t), TRIES = 4 };
 
 
-static uint64_t *own(const struct limit_cells *c, uint32_t member) {
-  return c->at + member * c->stride;
+size_t limit_cells_stride(uint32_t members) {
+  return (members + PER_LINE - 1) / PER_LINE * PER_LINE;
 }
 
 
-size_t limit_cells_stride(uint32_t rows) {
-  return (rows + PER_LINE - 1) / PER_LINE * PER_LINE;
+static uint64_t *cell(const struct limit_cells *c, uint32_t row,
+                      uint32_t member) {
+  return c->at + row * c->stride + member;
 }
 
 
@@ -22,17 +23,11 @@ size_t limit_cells_stride(uint32_t rows) {
  * under its slot is over when another takes the slot. */
 uint64_t limit_cells_sum(const struct limit_cells *c, uint32_t row) {
   uint32_t top = __atomic_load_n(c->top, __ATOMIC_ACQUIRE);
-  const uint64_t *cell = c->at + row;
+  const uint64_t *cells = cell(c, row, 0);
   uint64_t sum = 0;
-  for (uint32_t i = 0; i < top; i++, cell += c->stride)
-    sum += __atomic_load_n(cell, __ATOMIC_ACQUIRE);
+  for (uint32_t i = 0; i < top; i++)
+    sum += __atomic_load_n(&cells[i], __ATOMIC_ACQUIRE);
   return sum;
-}
-
-
-static void add(uint64_t *cells, uint32_t row, uint64_t what) {
-  atom_bump_u64(&cells[0], what);
-  atom_bump_u64(&cells[row], what);
 }
 
 
@@ -40,9 +35,9 @@ enum limit_verdict limit_cells_take(const struct limit_cells *c,
                                     const struct limit_ask *ask,
                                     uint64_t *sum) {
   uint64_t what = (uint64_t)ask->tokens << 32 | 1;
-  uint64_t *cells = own(c, ask->member);
   for (int i = 1;; i++) {
-    add(cells, ask->row, what);
+    atom_bump_u64(cell(c, 0, ask->member), what);
+    atom_bump_u64(cell(c, ask->row, ask->member), what);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);    /* partner: all other claims' */
     *sum = limit_cells_sum(c, ask->row);
     int row_full = (uint32_t)*sum > ask->row_max;
@@ -61,16 +56,13 @@ enum limit_verdict limit_cells_take(const struct limit_cells *c,
 void limit_cells_give(const struct limit_cells *c, uint32_t member,
                       uint32_t row, uint32_t tokens) {
   uint64_t what = (uint64_t)tokens << 32 | 1;
-  uint64_t *cells = own(c, member);
-  __atomic_store_n(&cells[row], atom_get_u64(&cells[row]) - what,
-                   __ATOMIC_RELEASE);
-  __atomic_store_n(&cells[0], atom_get_u64(&cells[0]) - what,
-                   __ATOMIC_RELEASE);
+  uint64_t *of_row = cell(c, row, member), *of_all = cell(c, 0, member);
+  __atomic_store_n(of_row, atom_get_u64(of_row) - what, __ATOMIC_RELEASE);
+  __atomic_store_n(of_all, atom_get_u64(of_all) - what, __ATOMIC_RELEASE);
 }
 
 
 void limit_cells_reclaim(const struct limit_cells *c, uint32_t member) {
-  uint64_t *cells = own(c, member);
-  for (size_t row = 0; row < c->stride; row++)
-    __atomic_store_n(&cells[row], 0, __ATOMIC_RELEASE);
+  for (uint32_t row = 0; row < c->rows; row++)
+    __atomic_store_n(cell(c, row, member), 0, __ATOMIC_RELEASE);
 }

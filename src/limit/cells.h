@@ -2,10 +2,13 @@
  * without a lock and without a counter that a dead process could leave wrong.
  * It knows rows and members by number only; row 0 stands for the whole.
  *
- * One 64-bit cell for each member and row: requests in the low half, their
- * tokens in the high half. A member's cells lie together, and only their owner
- * writes them (or its reaper, when it is dead): +1 is a plain store. What is
- * in flight on a row is the sum over the members.
+ * One 64-bit cell for each row and member: requests in the low half, their
+ * tokens in the high half. Only the member's owner writes it (or its reaper,
+ * when it is dead): +1 is a plain store. What is in flight on a row is the sum
+ * over the members. A row's cells lie together, eight members to a cache line:
+ * a claim writes one of them and reads all, so one line that it owns does for
+ * both (two processes at once, two_choices over 16 nodes: 220 ns a turn, 280
+ * with a member's cells together).
  *
  * Why a limit is never passed. A claim is: store the own cells + 1, one
  * sequentially consistent fence, sum over the members, give up when the sum is
@@ -28,8 +31,9 @@
 #include <stdint.h>
 
 struct limit_cells {                /* a view: the cells lie in the zone */
-  uint64_t       *at;
-  size_t          stride;           /* cells from one member to the next */
+  uint64_t       *at;               /* [row][member] */
+  size_t          stride;           /* cells from one row to the next */
+  uint32_t        rows;             /* row 0 included */
   const uint32_t *top;              /* members in use lie below */
 };
 
@@ -43,9 +47,9 @@ struct limit_ask {
 enum limit_verdict { LIMIT_TAKEN, LIMIT_ROW_FULL, LIMIT_ALL_FULL };
 
 
-/* Cells from one member to the next when there are `rows` (row 0 included):
- * whole cache lines, so that no two members share one. */
-size_t limit_cells_stride(uint32_t rows);
+/* Cells from one row to the next when there are so many members: whole cache
+ * lines, so that no two rows share one. */
+size_t limit_cells_stride(uint32_t members);
 
 
 /* Take one request on the row and on the whole, both or none. *sum is the

@@ -7,7 +7,6 @@
 
 #define SCORE_LATENCY_MS 50.0f      /* health_score: start, failure, weights */
 #define SCORE_FAILED_MS 1000.0f
-#define SCORE_SEEN 30.0
 
 
 /* exp(-dt / tau). A busy node is fed every few milliseconds: there three
@@ -160,22 +159,4 @@ void node_average_age(const struct node_table *t, double dt, double now) {
     if (ms > mean && idle > AVERAGE_TAU && in_use(t, i))
       atom_set_f32(&row->first_token_ms, mean + (ms - mean) * w);
   }
-}
-
-
-float node_average_score(const drover_node *row, const struct node_row *own) {
-  float memory = atom_get_f32(&row->memory_gb) * (1.0f / 40);
-  if (!(memory > 0))                /* unknown too */
-    memory = 0;
-  float fast = 1 - atom_get_f32(&own->score_latency_ms) * (1.0f / 200);
-  return 0.3f * (memory < 1 ? memory : 1) +
-         0.4f * (1 - atom_get_f32(&own->score_load) * (1.0f / 100)) +
-         0.3f * (fast > 0 ? fast : 0);
-}
-
-
-int node_average_fresh(const struct node_row *own, double now) {
-  double seen = atom_get_f64(&own->seen_at);
-  double added = atom_get_f64(&own->added_at);
-  return now - (seen > added ? seen : added) <= SCORE_SEEN;
 }

@@ -16,7 +16,8 @@
 
 #include "row.h"
 
-#define AVERAGE_TAU 10.0            /* seconds */
+#define AVERAGE_TAU  10.0           /* seconds */
+#define AVERAGE_SEEN 30.0
 
 struct node_sample {
   int   failed;                     /* a failure that hurts the node */
@@ -49,9 +50,23 @@ float node_average_mean(const struct node_table *t);
 void node_average_age(const struct node_table *t, double dt, double now);
 
 
-/* The score of the health_score formula, and whether it counts: above 0.3
- * and seen (or added) within 30 s. */
-float node_average_score(const drover_node *row, const struct node_row *own);
-int node_average_fresh(const struct node_row *own, double now);
+/* The score of the health_score formula. Inline: asked for every row. */
+static inline float node_average_score(const drover_node *row,
+                                       const struct node_row *own) {
+  float memory = atom_get_f32(&row->memory_gb) * (1.0f / 40);
+  if (!(memory > 0))                /* unknown too */
+    memory = 0;
+  float fast = 1 - atom_get_f32(&own->score_latency_ms) * (1.0f / 200);
+  return 0.3f * (memory < 1 ? memory : 1) +
+         0.4f * (1 - atom_get_f32(&own->score_load) * (1.0f / 100)) +
+         0.3f * (fast > 0 ? fast : 0);
+}
+
+
+/* Seen, or added, in the last 30 s. */
+static inline int node_average_fresh(const struct node_row *own, double now) {
+  return now - atom_get_f64(&own->seen_at) <= AVERAGE_SEEN ||
+         now - atom_get_f64(&own->added_at) <= AVERAGE_SEEN;
+}
 
 #endif

@@ -12,6 +12,10 @@ enum { FAILS_MAX = 15, K_MAX = 6 };
 #define DEADLINE_MAX ((UINT64_C(1) << 34) - 1)
 #define PER_SECOND 128.0            /* the deadline's unit: 7.8 ms, 4 years fit */
 
+/* The usual word is closed, active and without failures: these bits are 0. */
+#define UNUSUAL UINT64_C(0xf0f)
+_Static_assert(CLOSED == 0 && BREAKER_ACTIVE == 0, "the usual word is zeros");
+
 struct fields {
   uint64_t deadline;
   uint32_t epoch, fails, k, admin, state;
@@ -158,13 +162,15 @@ double node_breaker_leave(drover_node *row, struct node_row *own,
                           double rnd) {
   for (;;) {
     uint64_t word = atom_get_u64(&own->breaker);
+    if (!(word & UNUSUAL) && verdict != BREAKER_FAILURE)
+      return 0;                     /* whatever the epoch: nothing to change */
     struct fields f = unpack(word);
     uint32_t wanted = permit->probe ? PROBE : CLOSED;
     if (f.epoch != permit->epoch || f.state != wanted)
       return 0;
     struct fields to = next(f, verdict, now, rnd);
     if (pack(to) == word)
-      return 0;                     /* the usual: a success on a closed row */
+      return 0;
     if (change(row, own, word, to))
       return to.state == OPEN ? (double)to.deadline / PER_SECOND : 0;
   }

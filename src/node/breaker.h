@@ -51,7 +51,7 @@ int node_breaker_enter(drover_node *row, struct node_row *own, double now,
 
 
 /* 1 when what node_breaker_enter() said holds still: not removed, not drained
- * and not opened since. */
+ * and not opened since. Stands behind a claim's fence. */
 int node_breaker_holds(const struct node_row *own,
                        const struct breaker_permit *permit);
 

@@ -15,33 +15,19 @@
 #define FLOOR 0.01f                 /* a score of 0 still takes part */
 
 
-/* The row's share of the lot. */
-static float share(const struct node_view *v, uint32_t row, int all) {
-  if (!node_may(v, row))
-    return 0;
-  float score = node_average_score(&v->rows[row], &v->own[row]);
-  if (all)
-    return score > FLOOR ? score : FLOOR;
-  return score > ENOUGH && node_average_fresh(&v->own[row], v->now) ? score
-                                                                    : 0;
-}
-
 
 static uint32_t draw(const struct node_view *v, int all) {
-  float sum = 0;
-  for (uint32_t i = 1; i <= v->count; i++)
-    sum += share(v, i, all);
-  float at = (float)(v->rnd * (double)sum);
-  uint32_t last = 0;
-  for (uint32_t i = 1; i <= v->count && sum > 0; i++) {
-    float own = share(v, i, all);
-    at -= own;
-    if (own > 0)
-      last = i;
-    if (own > 0 && at < 0)
-      return i;
+  float share[NODE_MAX + 1], sum = 0;
+  for (uint32_t i = 1; i <= v->count; i++) {
+    float score = node_average_score(&v->rows[i], &v->own[i]);
+    int in = all || (score > ENOUGH &&
+                     node_average_fresh(&v->own[i], v->pick->now));
+    if (score < FLOOR)
+      score = FLOOR;
+    share[i] = in && node_may(v, i) ? score : 0;
+    sum += share[i];
   }
-  return last;
+  return node_lot(v, share, sum);
 }
 
 

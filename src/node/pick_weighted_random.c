@@ -1,25 +1,22 @@
-/* weighted_random: at random, in proportion to weight.
+/* weighted_random: at random, in proportion to weight. When all that may be
+ * chosen weigh nothing, each is as good as another.
  *
  * SPDX-License-Identifier: MIT */
 #include "policy.h"
 
 
-uint32_t node_pick_weighted_random(struct node_view *v) {
-  float sum = 0;
-  for (uint32_t i = 1; i <= v->count; i++)
-    if (node_may(v, i))
-      sum += atom_get_f32(&v->rows[i].weight);
-  float at = (float)(v->rnd * (double)sum);
-  uint32_t last = 0;                /* rounding, or a row changed meanwhile */
+static uint32_t draw(const struct node_view *v, int equal) {
+  float share[NODE_MAX + 1], sum = 0;
   for (uint32_t i = 1; i <= v->count; i++) {
-    if (!node_may(v, i))
-      continue;
-    float weight = atom_get_f32(&v->rows[i].weight);
-    if (last == 0 || weight > 0)
-      last = i;
-    at -= weight;
-    if (at < 0)
-      return i;
+    float weight = equal ? 1 : atom_get_f32(&v->rows[i].weight);
+    share[i] = node_may(v, i) ? weight : 0;
+    sum += share[i];
   }
-  return last;
+  return node_lot(v, share, sum);
+}
+
+
+uint32_t node_pick_weighted_random(struct node_view *v) {
+  uint32_t row = draw(v, 0);
+  return row ? row : draw(v, 1);
 }

@@ -21,9 +21,7 @@ const struct node_policy node_policies[] = {
 enum { DRAWS = 4 };
 
 
-/* A row that may be chosen, not `but`: `row` itself, else a few drawn anew,
- * else the next behind the last drawn. */
-static uint32_t near(const struct node_view *v, uint32_t row, uint32_t but) {
+uint32_t node_near(const struct node_view *v, uint32_t row, uint32_t but) {
   uint64_t bits;
   memcpy(&bits, &v->rnd, sizeof bits);
   bits ^= but;
@@ -42,23 +40,15 @@ static uint32_t near(const struct node_view *v, uint32_t row, uint32_t but) {
 }
 
 
-/* Both rows come out of the one random number: the whole part of rnd * count,
- * and its fraction spread over the others. */
-uint32_t node_two(const struct node_view *v, node_order *order) {
-  double x = v->rnd * v->count;
-  uint32_t i = (uint32_t)x;
-  uint32_t j = (uint32_t)((x - i) * (v->count - 1));
-  uint32_t a = near(v, i + 1, 0);
-  if (!a)
-    return 0;
-  j += j + 1 >= a;                  /* never a itself */
-  uint32_t b = j < v->count ? near(v, j + 1, a) : 0;
-  return !b || order(&v->rows[a], &v->rows[b]) ? a : b;
-}
-
-
-int node_order_inflight(const drover_node *a, const drover_node *b) {
-  float on_a = (float)(atom_get_u32(&a->inflight) + 1);
-  float on_b = (float)(atom_get_u32(&b->inflight) + 1);
-  return on_a * atom_get_f32(&b->weight) <= on_b * atom_get_f32(&a->weight);
+uint32_t node_lot(const struct node_view *v, const float *share, float sum) {
+  float at = (float)v->rnd * sum;
+  uint32_t last = 0;                /* where rounding leaves a rest */
+  for (uint32_t i = 1; i <= v->count; i++) {
+    at -= share[i];
+    if (share[i] > 0)
+      last = i;
+    if (share[i] > 0 && at < 0)
+      return i;
+  }
+  return last;
 }

@@ -17,7 +17,7 @@ struct node_view {
   const drover_pick     *pick;
   uint32_t  count;                  /* rows 1 .. count, at least 1 */
   uint32_t *turn;                   /* round_robin's, in the zone */
-  double    now, rnd;
+  double    rnd;
   int       unqualified;            /* health_score found none that qualifies */
 };
 
@@ -49,7 +49,7 @@ static inline int node_able(const struct node_view *v, uint32_t row) {
     return 0;
   uint32_t state = atom_get_u32(&v->rows[row].state);
   if (state != DROVER_UP &&
-      (state >= DROVER_DRAINING || !node_breaker_due(&v->own[row], v->now)))
+      (state >= DROVER_DRAINING || !node_breaker_due(&v->own[row], p->now)))
     return 0;
   return p->model == 0 || node_table_takes(&v->own[row], p->model);
 }
@@ -66,15 +66,42 @@ static inline int node_may(const struct node_view *v, uint32_t row) {
 }
 
 
-/* 1 when `a` costs no more than `b`. */
-typedef int node_order(const drover_node *a, const drover_node *b);
-
-/* Two rows that may be chosen, drawn at random; the one that costs less. One
- * when only one may, 0 when none. */
-uint32_t node_two(const struct node_view *v, node_order *order);
+/* A row that may be chosen, not `but`: `row` itself, else a few drawn anew,
+ * else the next behind the last drawn; 0 when there is none. */
+uint32_t node_near(const struct node_view *v, uint32_t row, uint32_t but);
 
 
-/* The lower (in flight + 1) / weight. */
-int node_order_inflight(const drover_node *a, const drover_node *b);
+/* One of the rows, in proportion to their shares; share[i] is row i's, `sum`
+ * that of all. 0 when no share is above 0. */
+uint32_t node_lot(const struct node_view *v, const float *share, float sum);
+
+
+/* 1 when `a` has no more in flight for its weight than `b`. */
+static inline int node_order_inflight(const drover_node *a,
+                                      const drover_node *b) {
+  float on_a = (float)(atom_get_u32(&a->inflight) + 1);
+  float on_b = (float)(atom_get_u32(&b->inflight) + 1);
+  return on_a * atom_get_f32(&b->weight) <= on_b * atom_get_f32(&a->weight);
+}
+
+
+/* Two rows that may be chosen, drawn at random; `a` when order(a, b) is 1.
+ * One when only one may, 0 when none. Both rows come out of the one random
+ * number, 26 bits for each. Inline, for `order` to be. */
+static inline uint32_t node_two(const struct node_view *v,
+                                int (*order)(const drover_node *a,
+                                             const drover_node *b)) {
+  uint64_t bits = (uint64_t)(v->rnd * 0x1p52);
+  uint32_t a = 1 + (uint32_t)((bits >> 26) * v->count >> 26);
+  uint32_t b = 1 + (uint32_t)((bits & 0x3ffffff) * (v->count - 1) >> 26);
+  if (!node_may(v, a))
+    a = node_near(v, a, 0);
+  b += b >= a;                      /* never a itself */
+  if (!a || v->count == 1)
+    return a;
+  if (!node_may(v, b))
+    b = node_near(v, b, a);
+  return !b || order(&v->rows[a], &v->rows[b]) ? a : b;
+}
 
 #endif

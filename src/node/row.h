@@ -13,7 +13,7 @@
 #include "../base/atom.h"
 #include "../drover.h"
 
-enum { NODE_MODELS_MAX = 64, NODE_ID_MAX = 64, NODE_URL_MAX = 512,
+enum { NODE_MAX = 512, NODE_MODELS_MAX = 64, NODE_ID_MAX = 64, NODE_URL_MAX = 512,
        NODE_SPEC_MAX = 4096 };
 
 struct node_row {
