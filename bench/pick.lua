@@ -21,10 +21,10 @@ http {
   lua_package_path "%s/?.lua;;";
   client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f;
   uwsgi_temp_path %s/u; scgi_temp_path %s/s;
-  init_by_lua_block { require("bench.pick_case").make() }
+  init_by_lua_block { require("bench.pick.case").make() }
   init_worker_by_lua_block {
     ngx.timer.at(0, function()
-      require("bench.pick_case").run(ngx.shared.bench, %d,
+      require("bench.pick.case").run(ngx.shared, %d,
                                      "%s/worker" .. ngx.worker.id())
     end)
   }
@@ -87,7 +87,8 @@ local function start(dir, workers)
   file:write(CONF:format(dir, dir, workers, user, path, dir, dir, dir, dir, dir,
                          workers, dir))
   file:close()
-  return tonumber(shell("DROVER_LIB=" .. (os.getenv("DROVER_LIB") or here .. "/build/libdrover.so") .. " "
+  local lib = os.getenv("DROVER_LIB") or "build/libdrover.so"
+  return tonumber(shell("DROVER_LIB=$(readlink -f " .. lib .. ") "
     .. "/usr/sbin/nginx -p /usr/share/nginx -c " .. dir .. "/nginx.conf -e "
     .. dir .. "/error.log >/dev/null 2>&1 & echo $!"))
 end
@@ -119,12 +120,19 @@ local function measure(workers)
   local order, by_case = collect(dir, workers)
   shell("rm -rf " .. dir)
   for _, name in ipairs(order) do
-    local ns, base = mean(by_case[name]), mean(by_case["incr-" .. name:match("%d+")])
+    local ns = mean(by_case[name])
+    local base = mean(by_case["incr-" .. name:match("%d+")])
     print(("case=pick-%s processes=%d ns=%.1f ratio=%.2f"):format(name, workers,
                                                              ns, ns / base))
   end
 end
 
 
+print("# pick, " .. shell("date -u +%Y-%m-%dT%H:%MZ; uname -sr; nproc"):gsub("\n",
+  ", ") .. " cores, " .. shell("sed -n 's/^model name[^:]*: //p' /proc/cpuinfo "
+  .. "| head -1") .. ", load " .. shell("cut -d' ' -f1-3 /proc/loadavg"))
+print("# incr: an ngx.shared dict with a short key for each node, in turn; "
+      .. "-sent: marked as sent,\n# counted, averages fed; target 1.00 for "
+      .. "round_robin, two_choices, peak_ewma, else 4.00 at 16")
 measure(1)
 measure(2)

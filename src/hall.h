@@ -66,6 +66,7 @@ struct drover_router {              /* a handle; one thread's */
   /* Claimed with the first ticket, and anew in a forked child. */
   int      pid;                     /* 0: none yet */
   int      slot;                    /* this handle's member */
+  struct ticket *mine;              /* that member's tickets */
   uint64_t self;                    /* member_self() of `pid` */
   uint32_t free;                    /* number of a free ticket, 0: none */
   uint32_t fresh;                   /* tickets above were never used by us */

@@ -36,6 +36,7 @@ static int claim(struct drover_router *r, drover_err *err) {
                        r->members.count);
   r->pid = process_pid();
   r->slot = slot;
+  r->mine = tickets_of(r, (uint32_t)slot);
   r->free = r->fresh = 0;
   r->serial = (uint32_t)rand_entropy();
   return slot;
@@ -51,17 +52,14 @@ int ticket_member(struct drover_router *r, drover_err *err) {
 
 uint32_t ticket_open(struct drover_router *r, uint32_t node, uint32_t tokens,
                      const struct breaker_permit *permit) {
-  struct ticket *t = tickets_of(r, (uint32_t)r->slot);
   uint32_t number = r->free;
-  if (!number) {
-    if (r->fresh == r->tickets_max)
-      return 0;
+  if (!number && r->fresh == r->tickets_max)
+    return 0;
+  if (!number)
     number = ++r->fresh;
-    t += number - 1;
-  } else {
-    t += number - 1;
-    r->free = t->next;
-  }
+  else
+    r->free = r->mine[number - 1].next;
+  struct ticket *t = &r->mine[number - 1];
   if (++r->serial == 0)
     r->serial = 1;
   atom_set_u32(&t->serial, r->serial);
@@ -79,7 +77,7 @@ uint32_t ticket_open(struct drover_router *r, uint32_t node, uint32_t tokens,
 static struct ticket *find(struct drover_router *r, const drover_pick *p) {
   if (p->ticket == 0 || p->ticket > r->fresh || r->pid != process_pid())
     return NULL;
-  struct ticket *t = tickets_of(r, (uint32_t)r->slot) + p->ticket - 1;
+  struct ticket *t = &r->mine[p->ticket - 1];
   return atom_get_u32(&t->serial) == p->serial ? t : NULL;
 }
 
@@ -170,10 +168,9 @@ static int begin_settling(struct ticket *t) {
 }
 
 
-static void settle(struct drover_router *r, uint32_t number,
+static void settle(struct drover_router *r, struct ticket *t,
                    const drover_outcome *o, double now, double rnd) {
   uint32_t member = (uint32_t)r->slot;
-  struct ticket *t = tickets_of(r, member) + number - 1;
   drover_node *row = &r->table.rows[t->node];
   feed(r, t, o, now, rnd);
   if (t->sent)
@@ -188,7 +185,7 @@ static void settle(struct drover_router *r, uint32_t number,
   atom_set_u32(&row->inflight_tokens, tokens > t->tokens ? tokens - t->tokens
                                                          : 0);
   t->next = r->free;
-  r->free = number;
+  r->free = (uint32_t)(t - r->mine) + 1;
   __atomic_store_n(&t->state, TICKET_FREE, __ATOMIC_RELEASE);
 }
 
@@ -196,11 +193,10 @@ static void settle(struct drover_router *r, uint32_t number,
 int drover_ticket_done(drover_router *r, drover_pick *p,
                        const drover_outcome *o, double now) {
   struct ticket *t = find(r, p);
-  uint32_t number = p->ticket;
   p->ticket = 0;
   if (!t || !begin_settling(t))
     return DROVER_ECLOSED;
-  settle(r, number, o, now, p->rnd);
+  settle(r, t, o, now, p->rnd);
   return DROVER_OK;
 }
 
@@ -208,12 +204,12 @@ int drover_ticket_done(drover_router *r, drover_pick *p,
 void ticket_leave(struct drover_router *r) {
   if (r->pid != process_pid())
     return;                         /* never claimed, or the parent's */
-  struct ticket *t = tickets_of(r, (uint32_t)r->slot);
+  struct ticket *t = r->mine;
   drover_outcome o = { .code = DROVER_ECANCELLED, .first_token_ms = NAN,
                        .token_ms = NAN };
   for (uint32_t i = 0; i < r->fresh; i++)
     if (begin_settling(&t[i]))
-      settle(r, i + 1, &o, 0, 0);
+      settle(r, &t[i], &o, 0, 0);
   atom_set_i64(&r->tally.routers[r->slot].pending, 0);
   member_leave(&r->members, r->slot);
   r->pid = 0;

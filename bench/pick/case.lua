@@ -7,7 +7,7 @@ local ffi = require "ffi"
 local C = require "drover.core"
 local view = require "drover.policy.view"
 
-local random = math.random
+local floor, random = math.floor, math.random
 local NAN = 0 / 0
 
 ffi.cdef[[
@@ -43,7 +43,7 @@ end
 
 local function open(policy, size)
   local out = ffi.new("drover_router *[1]")
-  local builtin = policy == "lua" and "peak_ewma" or policy
+  local builtin = policy:match("^lua") and "peak_ewma" or policy
   local config = ffi.new("drover_router_config", {
     name = name_of(policy, size), shared = 1, create = 1, concurrent = 1000,
     policy = C.drover_policy(builtin),
@@ -69,7 +69,8 @@ local function each_router(f)
     for _, policy in ipairs(POLICIES) do
       f(policy, size)
     end
-    f("lua", size)
+    f("lua_two", size)
+    f("lua_scan", size)
   end
 end
 
@@ -113,25 +114,43 @@ local function builtin(r, send)
 end
 
 
--- The policy of docs/LUA-API.md's kind: one pass over the view.
-local function cheapest_wait(nodes, request)
-  local best, least = nil, math.huge
-  for i = 1, nodes.count do
-    local node = nodes[i]
-    local ms = node.first_token_ms
-    local cost = (ms == ms and ms or 50) * (node.inflight + 1)
-    if cost < least and node.state == 0 and node.inflight < node.capacity then
-      best, least = i, cost
-    end
+-- Policies in Lua. One that looks at two nodes is compiled into its caller. One
+-- that walks over all is not: LuaJIT leaves a loop of more than 15 turns to a
+-- trace of its own, and returns from that to the interpreter.
+local in_lua = {}
+
+function in_lua.lua_two(nodes, request)
+  local x = request.random * nodes.count
+  local i = floor(x)
+  local j = floor((x - i) * (nodes.count - 1))
+  if j >= i then
+    j = j + 1
   end
-  return request.model and best
+  local a, b = nodes[i + 1], nodes[j + 1]
+  if (a.inflight + 1) * b.weight <= (b.inflight + 1) * a.weight then
+    return i + 1
+  end
+  return j + 1
 end
 
 
-local function lua_policy(r)
+function in_lua.lua_scan(nodes)
+  local best, least = nil, math.huge
+  for i = 1, nodes.count do
+    local node = nodes[i]
+    local on = node.inflight
+    if on < least and node.state == 0 and on < node.capacity then
+      best, least = i, on
+    end
+  end
+  return best
+end
+
+
+local function lua_policy(r, policy)
   local p, outcome = ffi.new("drover_pick"), new_outcome()
   local nodes = view.nodes(C.drover_nodes(r), C.drover_node_count(r))
-  local request = { model = "m" }
+  local request = { model = "m", random = 0 }
   local now = C.drover_clock()
   p.prompt_tokens, p.max_tokens = 100, 100
   return function(turns)
@@ -139,7 +158,8 @@ local function lua_policy(r)
     for _ = 1, turns do
       now = now + 1e-6
       C.drover_pick_begin(r, p, now, random())
-      local ok, row = pcall(cheapest_wait, nodes, request)
+      request.random = p.rnd
+      local ok, row = pcall(policy, nodes, request)
       if not ok or C.drover_pick_may(r, p, row) ~= 1
          or C.drover_pick_claim(r, p, row, err) ~= 0 then
         refused = refused + 1
@@ -171,16 +191,17 @@ local function incr(dict, size)
 end
 
 
-local function cases()
+local function cases(dicts)
   local list = {}
   for _, size in ipairs(SIZES) do
     list[#list + 1] = { name = "incr-" .. size,
-                        run = incr(ngx.shared["bench_" .. size], size) }
+                        run = incr(dicts["bench_" .. size], size) }
   end
   each_router(function(policy, size)
     local r = open(policy, size)
-    list[#list + 1] = { name = name_of(policy, size), run =
-                        policy == "lua" and lua_policy(r) or builtin(r) }
+    local f = in_lua[policy]
+    list[#list + 1] = { name = name_of(policy, size),
+                        run = f and lua_policy(r, f) or builtin(r) }
     if FAST[policy] then
       list[#list + 1] = { name = name_of(policy, size) .. "-sent",
                           run = builtin(r, true) }
@@ -201,15 +222,15 @@ local function meet(dict, step, workers)
 end
 
 
--- In a worker: one line of nanoseconds for each case, written to `path`.
-function _M.run(dict, workers, path)
-  local list = cases()
+-- In a worker, with ngx.shared: one line of nanoseconds for each case, written to `path`.
+function _M.run(dicts, workers, path)
+  local list = cases(dicts)
   for _, case in ipairs(list) do
     case.run(TURNS)                               -- compiled from here on
   end
   for round = 1, ROUNDS do
     for i, case in ipairs(list) do
-      meet(dict, round .. "." .. i, workers)
+      meet(dicts.bench, round .. "." .. i, workers)
       local start = cpu_ns()
       case.run(TURNS)
       case[round] = (cpu_ns() - start) / TURNS
