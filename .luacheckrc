@@ -6,4 +6,5 @@ unused_args = true
 
 files["spec"] = { std = "luajit+busted" }
 files["lua/drover/resty"] = { std = "ngx_lua" }
+files["bench/pick"] = { std = "ngx_lua" }       -- loaded by nginx's workers
 exclude_files = { "build/**" }

@@ -104,7 +104,7 @@ build/bin/drover: Makefile
 
 # ---- programs ----
 
-PROGRAM = @mkdir -p $(@D); set -x; \
+PROGRAM = @mkdir -p $(@D); echo "$(firstword $(1)) $< -o $@"; \
           $(1) $(CSTD) $(WARN) -Isrc -MMD -MF $@.d -o $@ $< $(2) $(LDLIBS)
 build/bin/%: bench/%.c build/libdrover.a
 	$(call PROGRAM,$(CC) $(CFLAGS),build/libdrover.a)
@@ -151,6 +151,7 @@ tools: $(TOOLS)
 checks: build/libdrover_test.so build/libdrover_dev.so $(call programs,kill)
 
 lint: deps
+	@$(MAKE) --no-print-directory -j2 all checks
 	luacheck -q lua spec examples bench
 	@$(MAKE) --no-print-directory -j2 WARN="$(WARN) -Werror" CFLAGS="-O2" \
 	  $(patsubst %.c,build/lint/%.o,$(SRC) $(wildcard bench/*.c spec/*/*.c))
