@@ -22,6 +22,8 @@ struct page {
   struct drover_router *r;
   struct text *out;
   uint32_t count;                   /* rows */
+  uint16_t next[NODE_MAX + 1];      /* the next row of the same label, or 0 */
+  uint8_t  spoken[NODE_MAX + 1];    /* 1: another row speaks for its label */
 };
 
 
@@ -61,24 +63,29 @@ static void label_of(const struct page *p, uint32_t row, char *out) {
 }
 
 
-static uint64_t label_hash(const struct page *p, uint32_t row) {
-  return atom_get_u64(&p->r->table.own[row].label);
-}
-
-
 static int gone(const struct page *p, uint32_t row) {
   return atom_get_u32(&p->r->table.rows[row].state) == DROVER_REMOVED;
 }
 
 
-/* 1 when another row of this label speaks for it: the first that is in use, or
- * else the first. */
-static int has_speaker(const struct page *p, uint32_t row) {
-  for (uint32_t i = 1; i <= p->count; i++)
-    if (i != row && label_hash(p, i) == label_hash(p, row) &&
-        (gone(p, i) < gone(p, row) || (gone(p, i) == gone(p, row) && i < row)))
-      return 1;
-  return 0;
+/* Rows of one label become a chain; its head speaks for it: the first row that
+ * is in use, or else the first. */
+static void join_labels(struct page *p) {
+  uint64_t label[NODE_MAX + 1];
+  for (uint32_t i = 1; i <= p->count; i++) {
+    label[i] = atom_get_u64(&p->r->table.own[i].label);
+    uint32_t head = 1;
+    while (head < i && (p->spoken[head] || label[head] != label[i]))
+      head++;
+    if (head == i)
+      continue;
+    int better = gone(p, i) < gone(p, head);
+    uint32_t first = better ? i : head, second = better ? head : i;
+    p->spoken[second] = 1;
+    p->next[i] = better ? (uint16_t)head : p->next[head];
+    if (!better)
+      p->next[first] = (uint16_t)i;
+  }
 }
 
 
@@ -97,16 +104,15 @@ static void add(struct tally_node *to, const struct tally_node *from) {
  * requests that reached no node, and all former nodes. 0: not a series. */
 static int series(const struct page *p, uint32_t row, struct tally_node *out) {
   struct tally_node one;
-  tally_sum(&p->r->tally, row, out);
-  if (row && has_speaker(p, row))
+  if (p->spoken[row])
     return 0;
-  for (uint32_t i = 1; i <= p->count; i++) {
-    if (row == 0)
-      tally_base(&p->r->tally, i, &one);
-    else if (i != row && label_hash(p, i) == label_hash(p, row))
-      tally_sum(&p->r->tally, i, &one);
-    else
-      continue;
+  tally_sum(&p->r->tally, row, out);
+  for (uint32_t i = 1; row == 0 && i <= p->count; i++) {
+    tally_base(&p->r->tally, i, &one);
+    add(out, &one);
+  }
+  for (uint32_t i = p->next[row]; i; i = p->next[i]) {
+    tally_sum(&p->r->tally, i, &one);
     add(out, &one);
   }
   return 1;
@@ -165,20 +171,19 @@ static void gauges(const struct page *p) {
   head(p->out, "drover_inflight", "gauge", "Requests in flight.");
   for (uint32_t row = 1; row <= p->count; row++) {
     char id[LABEL];
-    if (has_speaker(p, row))
+    if (p->spoken[row])
       continue;
     label_of(p, row, id);
-    uint32_t on = drover_inflight(p->r, row);
-    for (uint32_t i = 1; i <= p->count; i++)
-      if (i != row && label_hash(p, i) == label_hash(p, row))
-        on += drover_inflight(p->r, i);
+    uint32_t on = 0;
+    for (uint32_t i = row; i; i = p->next[i])
+      on += drover_inflight(p->r, i);
     print(p->out, "drover_inflight{node=\"%s\"} %u\n", id, on);
   }
   head(p->out, "drover_node_state", "gauge",
        "0 up, 1 probing, 2 out, 3 draining.");
   for (uint32_t row = 1; row <= p->count; row++) {
     char id[LABEL];
-    if (gone(p, row) || has_speaker(p, row))
+    if (gone(p, row) || p->spoken[row])
       continue;
     label_of(p, row, id);
     print(p->out, "drover_node_state{node=\"%s\"} %u\n", id,
@@ -235,7 +240,9 @@ static void whole(const struct page *p) {
 
 long drover_expose(drover_router *r, char *buf, size_t cap) {
   struct text out = { buf, cap, 0 };
-  struct page p = { r, &out, atom_get_u32(r->table.count) };
+  struct page p = { .r = r, .out = &out,
+                    .count = atom_get_u32(r->table.count) };
+  join_labels(&p);
   kinds(&p, "drover_requests_total", "outcome", "Requests, by how they ended.",
         0);
   kinds(&p, "drover_attempts_total", "kind",
