@@ -10,7 +10,7 @@ enum { CLOSED, OPEN, PROBE };
 
 enum { FAILS_MAX = 15, K_MAX = 6 };
 #define DEADLINE_MAX ((UINT64_C(1) << 34) - 1)
-#define PER_SECOND 128.0            /* the deadline's unit: 7.8 ms, 4 years fit */
+#define PER_SECOND 128.0            /* the deadline's unit; 4 years fit */
 
 /* The usual word is closed, active and without failures: these bits are 0. */
 #define UNUSUAL UINT64_C(0xf0f)

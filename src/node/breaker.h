@@ -2,7 +2,7 @@
  * and lets one request probe it. Right over all workers, because a node's
  * whole state is one word that every change swaps at once:
  *
- *   deadline (34 bits, 1/128 s) | epoch (16) | fails (4) | k (4) | admin | state
+ *   deadline (34 bits, 1/128 s) | epoch 16 | fails 4 | k 4 | admin 2 | state 2
  *
  *            5 failures in a row                  one permit, 30 s lease
  *   CLOSED ----------------------> OPEN until t ------------------> PROBE

@@ -13,8 +13,8 @@
 #include "../base/atom.h"
 #include "../drover.h"
 
-enum { NODE_MAX = 512, NODE_MODELS_MAX = 64, NODE_ID_MAX = 64, NODE_URL_MAX = 512,
-       NODE_SPEC_MAX = 4096 };
+enum { NODE_MAX = 512, NODE_MODELS_MAX = 64, NODE_ID_MAX = 64,
+       NODE_URL_MAX = 512, NODE_SPEC_MAX = 4096 };
 
 struct node_row {
   /* The first line: read in decisions, written when a ticket is settled. */
