@@ -192,9 +192,7 @@ proof: all tools
 	@LUA_PATH="$(LUA_DIRS)" luajit bench/siege.lua
 
 bench: all tools
-	@for b in $(filter-out bench/siege.lua,$(wildcard bench/*.lua)); do \
-	  echo "== $$b"; LUA_PATH="$(LUA_DIRS)" DROVER_LIB=build/libdrover.so luajit $$b || exit 1; \
-	done
+	@bench/run
 
 # The four folders can be set one by one: luarocks does.
 BINDIR   ?= $(PREFIX)/bin
