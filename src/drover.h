@@ -1,12 +1,11 @@
 /* drover.h: the public door of libdrover, and LuaJIT's view of it.
  *
- * What stands between the two cdef marks is plain C that ffi.cdef reads as
- * it is: no macros, no _Atomic. Handles are opaque. Every fallible call
- * returns 0 or a negative DROVER_E* code and fills a drover_err that the
- * caller owns (last argument, may be NULL). Times at this border are
- * seconds in a double, `now` on the monotonic clock of drover_clock();
- * `rnd` is uniform in [0, 1). No call blocks, prints, exits or calls back
- * into Lua. "One thread" means: the thread that opened the handle.
+ * What stands between the two cdef marks is plain C that ffi.cdef reads: no
+ * macros, no _Atomic. Handles are opaque. Every fallible call returns 0 or a
+ * negative DROVER_E* code and fills a drover_err that the caller owns (last
+ * argument, may be NULL). Times are seconds in a double, `now` on the clock of
+ * drover_clock(); `rnd` is uniform in [0, 1). No call blocks, prints, exits or
+ * calls into Lua. "One thread" means: the thread that opened the handle.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_H
@@ -125,7 +124,7 @@ enum drover_state {                 /* as drover_node_state exports them */
 /* One row of the table, in shared memory, as policies see it. 64 bytes.
  * Unknown is NaN. Rows are numbered from 1 to drover_node_count(). */
 typedef struct drover_node {
-  uint32_t state;                   /* enum drover_state; REMOVED: an empty row */
+  uint32_t state;                   /* enum drover_state; REMOVED: empty */
   uint32_t inflight;                /* requests; advisory, claims are exact */
   uint32_t inflight_tokens;         /* their prompt + max_tokens; advisory */
   uint32_t capacity;                /* requests at once */
@@ -145,14 +144,14 @@ typedef struct drover_node {
 typedef struct drover_node_config {
   const char *id;                   /* label, 1..63 bytes, unique */
   const char *url;                  /* at most 511 bytes */
-  const char *key;                  /* hashed into the identity, not kept; or NULL */
+  const char *key;                  /* hashed into the identity; or NULL */
   size_t   key_size;
-  const char *spec;                 /* the node's configuration as JSON without */
-  size_t   spec_size;               /* its key, for other workers; at most 4095 */
-  const uint64_t *models;           /* drover_hash of what it takes, at most 64 */
+  const char *spec;                 /* its configuration as JSON without key, */
+  size_t   spec_size;               /* for other workers; at most 4095 bytes */
+  const uint64_t *models;           /* drover_hash of each, at most 64 */
   uint32_t models_count;            /* 0: any */
   uint32_t capacity, tier;
-  uint32_t generation;              /* of its configuration; 0: added at run time */
+  uint32_t generation;              /* of its configuration; 0: run time */
   float    weight, price_input, price_output, memory_gb;
 } drover_node_config;
 
@@ -227,7 +226,8 @@ typedef struct drover_pick {
 
 void drover_pick_reset(drover_pick *p);
 /* Open a decision: nothing is masked; p->node: a row due for a probe, or 0. */
-void drover_pick_begin(drover_router *r, drover_pick *p, double now, double rnd);
+void drover_pick_begin(drover_router *r, drover_pick *p, double now,
+                       double rnd);
 
 /* 1 when `node` may be chosen now: up or due for a probe, takes the model,
  * has room, not tried (or `again`), not masked. */
@@ -305,10 +305,10 @@ typedef struct drover_engine drover_engine;
 enum drover_event_type {
   DROVER_EVENT_HEAD = 1,            /* status; data: "name: value\n" lines */
   DROVER_EVENT_SSE,                 /* one event; data, and its name */
-  DROVER_EVENT_BODY,                /* the whole body of a reply that is no stream */
+  DROVER_EVENT_BODY,                /* the whole body; no stream */
   DROVER_EVENT_TEXT,                /* a piece of a local model's text */
-  DROVER_EVENT_END,                 /* ended well; figures below; the last event */
-  DROVER_EVENT_FAIL                 /* code, phase, data: text; the last event */
+  DROVER_EVENT_END,                 /* ended well; the last event */
+  DROVER_EVENT_FAIL                 /* code, phase, text; the last event */
 };
 
 enum drover_finish { DROVER_FINISH_NONE, DROVER_FINISH_STOP,
@@ -319,13 +319,13 @@ typedef struct drover_event {
   int32_t  type;                    /* enum drover_event_type */
   int32_t  code, phase;             /* FAIL: DROVER_E*, enum drover_phase */
   int32_t  status;                  /* HEAD: the HTTP status */
-  int32_t  finish;                  /* END of a local model: enum drover_finish */
+  int32_t  finish;                  /* END, local model: enum drover_finish */
   int32_t  maybe_billed;            /* FAIL: the body had gone out */
   uint32_t prompt_tokens, completion_tokens;   /* END of a local model */
   double   at;                      /* drover_clock() when it happened */
   const char *data;                 /* bytes, not closed by NUL */
   size_t   data_size;
-  const char *name;                 /* SSE: the event field, "message" by default */
+  const char *name;                 /* SSE: the event field, or "message" */
   size_t   name_size;
 } drover_event;
 
@@ -346,7 +346,6 @@ int drover_port_accept(drover_port *p, drover_err *err);
 void drover_port_poke(drover_port *p);
 /* 1 and the next event, or 0. Its spans hold until the next call of this. */
 int drover_port_next(drover_port *p, drover_event *ev);
-
 /* Wait at most `seconds` (negative: for ever) for news. Plain LuaJIT only.
  * Returns 1 when there may be some. */
 int drover_port_wait(drover_port *p, double seconds);
@@ -358,13 +357,13 @@ typedef struct drover_call_config {
   const char *method;               /* "POST" or "GET" */
   const char *url;                  /* http:// or https://, with its path */
   const char *unix_path;            /* connect here instead; or NULL */
-  const char *headers;              /* "Name: value\n" lines, each checked; or NULL */
+  const char *headers;              /* "Name: value\n" lines; or NULL */
   size_t   headers_size;
   const char *body;                 /* copied */
   size_t   body_size;
   const char *ca_file;              /* PEM bundle; NULL: the system's */
   double   connect, first_token, idle, total;   /* seconds; 0: no deadline */
-  size_t   body_max;                /* of the reply; 0: 32 MiB, 64 MiB a stream */
+  size_t   body_max;                /* reply; 0: 32 MiB, a stream 64 MiB */
 } drover_call_config;
 
 /* Send one HTTP request. 0: exactly one END or FAIL comes for it, unless it
@@ -372,16 +371,17 @@ typedef struct drover_call_config {
  * starts the transport thread. */
 int drover_call_http(drover_call **out, drover_port *p,
                      const drover_call_config *c, drover_err *err);
-
 /* The first content has been seen: the first-token deadline is met, the idle
  * deadline runs from here on. */
 void drover_call_commit(drover_call *c);
-
 /* `bytes` of the data of this call's SSE and TEXT events have been read. A call
  * with 256 KiB unread is paused until half of it is read. */
 void drover_call_consumed(drover_call *c, size_t bytes);
 /* Cancel if it runs, forget, free: no event of it comes then. Takes NULL. */
 void drover_call_close(drover_call *c);
+/* As close, for a stream whose end mark was read: the transfer has a moment
+ * to end by itself, so that its connection is kept. */
+void drover_call_leave(drover_call *c);
 
 /* URL and header checks, for the configuration's side. Each returns 0 or
  * DROVER_EINVAL with the reason. `url` is that of a node: http, https, or

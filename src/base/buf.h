@@ -17,7 +17,7 @@ struct buf {
 void buf_init(struct buf *b, size_t cap);
 
 
-/* Free, wiped first when `secret`; the buffer is empty and may be used again. */
+/* Free, wiped first when `secret`; the buffer is empty and usable again. */
 void buf_deinit(struct buf *b, int secret);
 
 

@@ -12,7 +12,7 @@ enum { CODES = -DROVER_ELOST + 1 };
 struct row {
   const char *kind;
   int counter;                      /* row among the counters */
-  unsigned char retryable;          /* the same request may be tried elsewhere */
+  unsigned char retryable;          /* the same request may go elsewhere */
   unsigned char hurts;              /* counts against the node's health */
 };
 

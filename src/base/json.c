@@ -181,7 +181,8 @@ static const unsigned char *digits_end(struct json *j, const unsigned char *p) {
 }
 
 
-static inline const unsigned char *number_end(struct json *j, const unsigned char *p) {
+static inline const unsigned char *number_end(struct json *j,
+                                              const unsigned char *p) {
   const unsigned char *start = p += *p == '-';
   p = digits_end(j, p);
   if (p && *start == '0' && p > start + 1)

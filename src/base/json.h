@@ -4,8 +4,9 @@
  *
  * Every call checks what it passes: structure, escapes, control characters,
  * UTF-8 (no overlong form, no surrogate, nothing past U+10FFFF), and a depth
- * of at most JSON_DEPTH_MAX (a search may pass over deeper ones). A byte order mark is not JSON. An escaped lone
- * surrogate is in RFC 8259's grammar, so it passes; unescaped it is U+FFFD.
+ * of at most JSON_DEPTH_MAX (a search may pass over deeper ones). A byte
+ * order mark is not JSON. An escaped lone surrogate is in RFC 8259's grammar,
+ * so it passes; unescaped it is U+FFFD.
  *
  * Reading an object, wherever it stands:
  *

@@ -23,7 +23,7 @@ struct zone {                       /* the head of the mapping */
   uint64_t id;                      /* random: names what hangs on this zone */
   uint64_t salt;                    /* random: identities are hashed with it */
   uint64_t count;                   /* of the spans */
-  uint64_t offset[ZONE_SPANS_MAX];  /* bytes from the head, cache-line aligned */
+  uint64_t offset[ZONE_SPANS_MAX];  /* from the head, cache-line aligned */
 };
 
 

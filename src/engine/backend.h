@@ -57,7 +57,7 @@ struct engine_rows {                /* one step; valid until step_end returns */
   const int32_t *pos;               /* [rows] position in its sequence */
   const int32_t *seq_start;         /* [seqs + 1] a sequence's first row; its
                                      * positions ascend without gaps */
-  const int32_t *block;             /* [seqs][block_ld] KV blocks, from position 0 */
+  const int32_t *block;             /* [seqs][block_ld] KV blocks, from 0 */
   int block_ld;
   const int32_t *out_row;           /* [outs] ascending */
 };

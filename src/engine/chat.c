@@ -57,8 +57,8 @@ static int chatml(struct engine_chat_text *t, const drover_message *messages,
   for (uint32_t i = 0; i < count && !rc; i++) {
     const char *role = role_of(messages[i].role);
     if (!role)
-      return drover_fail(err, DROVER_EINVAL, "messages[%" PRIu32 "].role: %s is "
-                         "not system, developer, user, assistant or tool", i,
+      return drover_fail(err, DROVER_EINVAL, "messages[%" PRIu32 "].role: %s "
+                         "is not system, developer, user, assistant or tool", i,
                          engine_gguf_show(messages[i].role.data,
                                           messages[i].role.size).text);
     rc = add_text(t, "<|im_start|>");

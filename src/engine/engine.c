@@ -220,7 +220,7 @@ void engine_close(struct engine *e) {
   while (own && e->first)
     engine_fail(e, e->first, DROVER_PHASE_STREAM, &why);
   for (struct engine_request *r = e->first, *next; r; r = next) {
-    next = r->next;                 /* a child's copies: their parent ends them */
+    next = r->next;                 /* a child's copies; the parent ends them */
     engine_request_free(r);
   }
   e->ready = e->ready && own;      /* a lock that the parent held stays so */

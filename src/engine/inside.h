@@ -18,7 +18,7 @@
 enum {
   ENGINE_BATCH_DEFAULT = 16, ENGINE_BATCH_MAX = 256,
   ENGINE_QUEUE_DEFAULT = 256, ENGINE_QUEUE_MAX = 65536,
-  ENGINE_ROWS = 128,                /* tokens of a step, at most; or the batch */
+  ENGINE_ROWS = 128,                /* tokens a step, or the batch */
   ENGINE_CHUNK = 32                 /* of one prompt while others decode */
 };
 

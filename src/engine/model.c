@@ -342,7 +342,10 @@ static int check_tensors(struct engine_model *m, const struct engine_gguf *g,
 
 /* ---- weights ---- */
 
-struct source { const struct engine_gguf *g; const struct engine_gguf_tensor *t; };
+struct source {
+  const struct engine_gguf *g;
+  const struct engine_gguf_tensor *t;
+};
 
 
 static int read_source(void *ctx, uint64_t from, void *to, size_t size,

@@ -19,7 +19,7 @@ struct engine_pre {                 /* one row a name */
 struct engine_pre_walk {            /* a text being cut */
   const struct engine_pre *pre;
   const char *text;
-  size_t at, piece, size;           /* next word; end of the piece; of the text */
+  size_t at, piece, size;           /* next word; ends of piece and text */
 };
 
 

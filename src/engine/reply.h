@@ -18,7 +18,7 @@
 enum { ENGINE_STOPS_MAX = 16, ENGINE_STOP_MAX = 256 };
 
 struct engine_stop {
-  uint32_t size, matched;           /* bytes; how many of them the end matches */
+  uint32_t size, matched;           /* bytes; how many the end matches */
   unsigned char text[ENGINE_STOP_MAX];
   uint16_t fall[ENGINE_STOP_MAX];   /* the longest border of each prefix */
 };

@@ -16,7 +16,7 @@
 struct engine_sched_limits {
   uint32_t seqs;                    /* running at once */
   uint32_t rows;                    /* tokens of a step, >= seqs */
-  uint32_t chunk;                   /* of one prompt in a step while others decode */
+  uint32_t chunk;                   /* of a prompt a step while others decode */
   uint32_t free_blocks;
 };
 

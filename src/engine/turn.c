@@ -252,7 +252,7 @@ int engine_turn(struct engine *e, int64_t now_ns) {
   if (!e->plan.count)
     return 0;
   uint32_t rows = schedule(e);
-  if (!rows) {                      /* cannot be: submit refuses what cannot run */
+  if (!rows) {                      /* cannot be: submit refuses those */
     drover_fail(&why, DROVER_EINTERNAL, "a request that cannot be scheduled");
     engine_fail(e, e->plan.request[0], DROVER_PHASE_FIRST_TOKEN, &why);
     return 0;

@@ -13,7 +13,7 @@ enum engine_class {                 /* general category, or White_Space */
   ENGINE_CLASS_SPACE
 };
 
-enum { ENGINE_UNICODE_BAD = 0x110000 };   /* stands for a byte that is no UTF-8 */
+enum { ENGINE_UNICODE_BAD = 0x110000 };   /* for a byte that is no UTF-8 */
 
 
 /* The class of a code point; OTHER past the last. */
