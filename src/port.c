@@ -363,6 +363,11 @@ static void http_cancel(void *impl) {
 }
 
 
+static void http_leave(void *impl) {
+  net_http_leave(impl);
+}
+
+
 static void http_commit(void *impl) {
   net_http_commit(impl);
 }
@@ -379,8 +384,10 @@ static void http_free(void *impl) {
 
 
 static const struct net_sink sink = { push, full, retain, release };
-static const struct call_ops http_ops = { http_cancel, http_commit,
-                                          http_resume, http_free };
+static const struct call_ops http_ops = {
+  .cancel = http_cancel, .leave = http_leave, .commit = http_commit,
+  .resume = http_resume, .free = http_free,
+};
 
 
 int drover_call_http(drover_call **out, drover_port *p,
@@ -416,13 +423,23 @@ void drover_call_consumed(drover_call *c, size_t bytes) {
 }
 
 
-void drover_call_close(drover_call *c) {
-  if (!c)
-    return;
+static void close_call(drover_call *c, void (*how)(void *impl)) {
   leave_port(c);
   __atomic_store_n(&c->closed, 1, __ATOMIC_RELAXED);
-  c->ops->cancel(c->impl);
+  how(c->impl);
   port_call_unref(c);
+}
+
+
+void drover_call_close(drover_call *c) {
+  if (c)
+    close_call(c, c->ops->cancel);
+}
+
+
+void drover_call_leave(drover_call *c) {
+  if (c)
+    close_call(c, c->ops->leave ? c->ops->leave : c->ops->cancel);
 }
 
 

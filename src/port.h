@@ -21,6 +21,7 @@ enum { PORT_UNREAD_MAX = 256 * 1024 };    /* bytes; port_call_full() */
  * is to do nothing); none may block. */
 struct call_ops {
   void (*cancel)(void *impl);       /* closed: stop, push no more; comes once */
+  void (*leave)(void *impl);        /* in its place: end soon; or NULL */
   void (*commit)(void *impl);       /* the first content was seen; or NULL */
   void (*resume)(void *impl);       /* unread fell to half; or NULL */
   void (*free)(void *impl);         /* any thread; the last thing */

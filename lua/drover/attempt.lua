@@ -81,23 +81,20 @@ function mt:fault(kind, message, phase)
 end
 
 
--- The answer is whole though the connection did not end well: its end mark
--- has been seen, or its finish reason and then a plain close.
-local function is_whole(self, code)
-  return code ~= C.DROVER_ECANCELLED
-         and (self.done or self.finished and code == C.DROVER_ETRUNCATED)
-end
-
-
 local function on_fail(self, ev)
-  if is_whole(self, ev.code) then
+  -- Its finish reason was seen, then a plain close: the answer is whole.
+  if self.finished and ev.code == C.DROVER_ETRUNCATED then
     self:finish(reader.verdict(self))
     return
   end
   local size = tonumber(ev.data_size)
+  local phase = err.phase(ev.phase)
+  if phase == "first_token" and self.first_at then
+    phase = "stream"            -- it came before the transport saw our commit
+  end
   self:finish(err.new(err.kind(ev.code),
                       size > 0 and ffi_string(ev.data, size) or nil, {
-    node = self.row.id, phase = err.phase(ev.phase), status = self.status,
+    node = self.row.id, phase = phase, status = self.status,
     maybe_billed = ev.maybe_billed ~= 0,
     retryable = C.drover_err_retryable(ev.code) == 1,
   }))
@@ -240,7 +237,11 @@ function mt:settle(kind)
   local handle = self.handle
   self.handle = false
   if handle and not loops.get().closed then
-    C.drover_call_close(handle)
+    if self.done and kind == "ok" then
+      C.drover_call_leave(handle)
+    else
+      C.drover_call_close(handle)
+    end
   end
   local outcome = outcome_t()
   local ended = fill_outcome(self, outcome, kind)

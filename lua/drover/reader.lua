@@ -153,6 +153,10 @@ local function slow(attempt, ev, raw)
   if size > 0 and attempt.handle then
     C.drover_call_consumed(attempt.handle, size)
   end
+  if attempt.done then                  -- the end of its connection may be far
+    attempt.ended_at = ev.at
+    attempt:finish(_M.verdict(attempt))
+  end
 end
 
 

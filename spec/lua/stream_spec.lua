@@ -335,6 +335,17 @@ describe("router:stream()", function()
     assert.is_true(table.concat(order) ~= "111222333")
   end)
 
+  it("ends at its end mark, though the connection is held", function()
+    local held = testing.stream { "a", "b" }
+    held.hold = true
+    local server = serve { held }
+    local stream = assert(over({ server }):stream(ask()))
+    assert.equal("ab", text_of(stream))
+    assert.equal(2, assert(stream:join()).usage.completion_tokens)
+    assert.same({ "n1 ok" }, kinds(stream:join().drover.attempts))
+    assert_settled()
+  end)
+
   it("runs in a foreign coroutine, which it does not yield from", function()
     over({ serve { testing.stream { "a" } } })
     local co = coroutine.create(function()

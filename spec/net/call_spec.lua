@@ -340,6 +340,19 @@ describe("a consumer", function()
     port:free()
   end)
 
+  it("that leaves a call hears no more of it, and it ends in a moment", function()
+    port = caller.new()
+    local stay = "raw=" .. hex("HTTP/1.1 200 OK\r\nContent-Type: "
+      .. "text/event-stream\r\n\r\ndata: [DONE]\n\n") .. ";hold"
+    local number = port:send(url .. stay, { stream = true })
+    assert.equal("head", port:next().type)
+    assert.equal("[DONE]", port:next().data)
+    port:leave(number)
+    server:lines_until("gone /f/" .. stay)
+    assert.is_nil(port:next(0))
+    port:free()
+  end)
+
   it("that does not read pauses its stream near 256 KiB, and no other", function()
     port = caller.new()
     local slow = port:send(url .. "sse=5000;size=1000", { stream = true, hold = true })

@@ -92,6 +92,12 @@ function mt.__index:close(number)
 end
 
 
+function mt.__index:leave(number)
+  C.drover_call_leave(self.calls[number].handle)
+  self.calls[number] = nil
+end
+
+
 -- All events of one call up to its last, which closes it; a list that also
 -- has .head .body .last, and .sse, the data of its SSE events.
 function mt.__index:finish(number)

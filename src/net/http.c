@@ -48,6 +48,11 @@ void net_http_cancel(struct net_call *call) {
 }
 
 
+void net_http_leave(struct net_call *call) {
+  ask(call, NET_ASK_LEAVE);
+}
+
+
 void net_http_resume(struct net_call *call) {
   ask(call, NET_ASK_RESUME);
 }

@@ -24,6 +24,7 @@ int net_http_start(struct net_call *call, const struct net_sink *sink,
 
 /* After the end these do nothing. */
 void net_http_cancel(struct net_call *call);
+void net_http_leave(struct net_call *call);     /* cancel in a moment */
 void net_http_commit(struct net_call *call);
 void net_http_resume(struct net_call *call);
 

@@ -1,6 +1,6 @@
 /* loop: the transport thread: libcurl's multi handle over our own epoll.
  *
- *   submits (stack + eventfd) -> begin, cancel, resume
+ *   submits (stack + eventfd) -> begin, cancel, leave, resume
  *   sockets, libcurl's timer  -> curl_multi_socket_action
  *   the heap of deadlines     -> FAIL
  *   end of a turn             -> one wake-up for each queue that was empty
@@ -15,7 +15,8 @@
 
 #include "call.h"
 
-enum net_ask { NET_ASK_BEGIN = 1, NET_ASK_CANCEL = 2, NET_ASK_RESUME = 4 };
+enum net_ask { NET_ASK_BEGIN = 1, NET_ASK_CANCEL = 2, NET_ASK_RESUME = 4,
+               NET_ASK_LEAVE = 8 };
 
 
 /* A reference to this process's transport, started if need be. DROVER_ENOMEM,

@@ -100,8 +100,9 @@ void net_outcome_late(struct net_call *call, enum net_limit limit,
     [NET_LIMIT_IDLE] = { "idle", r->idle_ns, DROVER_PHASE_STREAM },
     [NET_LIMIT_TOTAL] = { "total", r->total_ns, net_call_phase(call) },
   };
+  int64_t ms = limits[limit].ns / 1000000 + (limits[limit].ns % 1000000 != 0);
   drover_fail(text, DROVER_ETIMEOUT, "timeout.%s of %g s passed",
-              limits[limit].name, clock_seconds(limits[limit].ns));
+              limits[limit].name, (double)ms / 1000);
   fill_fail(call, ev, text, limits[limit].phase);
 }
 

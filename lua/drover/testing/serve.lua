@@ -69,7 +69,9 @@ local function pieces_of(reply)
     end
     list[#list + 1] = { chunked("data: " .. event .. "\n\n"), reply.pause or 0 }
   end
-  list[#list + 1] = { "0\r\n\r\n", 0 }
+  if not reply.hold then
+    list[#list + 1] = { "0\r\n\r\n", 0 }
+  end
   return list
 end
 
@@ -111,7 +113,7 @@ local function begin_reply(c, now)
   log:write(json.encode(request) .. "\n")
   local reply = script[math.min(served, #script)]
   c.reply = reply
-  c.pieces = reply.hold and {} or pieces_of(reply)
+  c.pieces = reply.hold and not reply.sse and {} or pieces_of(reply)
   c.at = 1
   c.output = ""
   c.due = c.pieces[1] and now + c.pieces[1][2] or nil
@@ -120,6 +122,10 @@ end
 
 local function end_reply(c)
   local reply = c.reply
+  if reply.hold then
+    c.due = nil
+    return
+  end
   if reply.reset or reply.cut or reply.close then
     drop(c, reply.reset)
     return
@@ -128,7 +134,7 @@ local function end_reply(c)
 end
 
 
--- Send what is due. A reply that holds sends nothing, ever.
+-- Send what is due.
 local function advance(c, now)
   while c.reply and c.due and c.due <= now do
     if c.output == "" then
