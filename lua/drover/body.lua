@@ -15,6 +15,7 @@ local _M = {}
 
 local cast = ffi.cast
 local put_json = json.put
+local sort = table.sort
 
 local table_mt, text_mt = {}, {}
 table_mt.__index = table_mt
@@ -112,6 +113,11 @@ local function stream_edits(text, edits)
 end
 
 
+local function by_place(a, b)
+  return a.first < b.first
+end
+
+
 -- The body of a request that is JSON text, of an object with members.
 function _M.of_text(text, stream)
   local edits = {}
@@ -122,23 +128,40 @@ function _M.of_text(text, stream)
   if first then
     replace(edits, first, last)
   end
-  table.sort(edits, function(a, b) return a.first < b.first end)
+  if edits[2] then
+    sort(edits, by_place)
+  end
   return setmetatable({ text = text, edits = edits }, text_mt)
 end
 
 
+-- Put the text from `at` (1-based) up to an edit, and what stands in its
+-- place. Returns where the text goes on.
+local function put_edit(out, bytes, at, edit, model)
+  local first, last = edit.first, edit.last
+  out:putcdata(bytes + at - 1, first - at)
+  if edit.with then
+    out:put(edit.with)
+  elseif model then
+    put_json(out, model)
+  else
+    out:putcdata(bytes + first - 1, last + 1 - first)
+  end
+  return last + 1
+end
+
+
+-- The first edit apart from the loop: a loop that mostly runs once keeps
+-- LuaJIT from compiling all that leads to it.
 function text_mt:put(out, model)
-  local text, at = self.text, 1
+  local text, edits, at = self.text, self.edits, 1
   local bytes = cast("const char *", text)
-  for _, edit in ipairs(self.edits) do
-    out:putcdata(bytes + at - 1, edit.first - at)
-    at = edit.last + 1
-    if edit.with then
-      out:put(edit.with)
-    elseif model then
-      put_json(out, model)
-    else
-      out:putcdata(bytes + edit.first - 1, at - edit.first)
+  if edits[1] then
+    at = put_edit(out, bytes, at, edits[1], model)
+    if edits[2] then
+      for i = 2, #edits do
+        at = put_edit(out, bytes, at, edits[i], model)
+      end
     end
   end
   out:putcdata(bytes + at - 1, #text - at + 1)

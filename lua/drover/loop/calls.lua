@@ -20,10 +20,10 @@ local event = ffi.new("drover_event")
 -- A number for a call. `sink:event(ev)` gets its events in the order they
 -- came; it must not wait, and must copy what it keeps of `ev`.
 function _M.register(sink)
-  local number = last
-  repeat
+  local number = last % NUMBER_MAX + 1
+  while sinks[number] do        -- after 2^31 calls
     number = number % NUMBER_MAX + 1
-  until not sinks[number]
+  end
   last = number
   sinks[number] = sink
   calls = calls + 1

@@ -218,11 +218,34 @@ end
 local gate_mt = {}
 gate_mt.__index = gate_mt
 
+-- Semaphores that nobody waits for: a wait that was posted takes its post and
+-- leaves 0 behind. One whose waiter was killed does not come back.
+local idle, idle_count, IDLE_MAX = {}, 0, 256
+
+
+local function take_semaphore()
+  if idle_count == 0 then
+    return assert(new_semaphore(0))
+  end
+  local sem = idle[idle_count]
+  idle[idle_count] = nil
+  idle_count = idle_count - 1
+  return sem
+end
+
+
+local function give_semaphore(sem)
+  if idle_count < IDLE_MAX then
+    idle_count = idle_count + 1
+    idle[idle_count] = sem
+  end
+end
+
 
 function gate_mt:post()
   if not self.posted then
     self.posted = true
-    if self.waiting then
+    if self.semaphore then
       self.semaphore:post(1)
     end
   end
@@ -231,27 +254,24 @@ end
 
 function gate_mt:wait()
   if not self.posted then
-    local sem = self.semaphore
-    if not sem then
-      sem = assert(new_semaphore(0))
-      self.semaphore = sem
-    end
-    self.waiting = true
-    repeat
-      local ok, why = sem:wait(WAIT)
-      if not ok and why ~= "timeout" then
+    local sem = take_semaphore()
+    self.semaphore = sem
+    local ok, why = sem:wait(WAIT)
+    while not ok do
+      if why ~= "timeout" then
         error("drover: cannot wait here: " .. tostring(why), 0)
       end
-    until ok
-    self.waiting = false
+      ok, why = sem:wait(WAIT)
+    end
+    self.semaphore = false
+    give_semaphore(sem)
   end
   self.posted = false
 end
 
 
 function _M.gate()
-  return setmetatable({ posted = false, waiting = false, semaphore = false },
-                      gate_mt)
+  return setmetatable({ posted = false, semaphore = false }, gate_mt)
 end
 
 
