@@ -171,7 +171,7 @@ typedef struct drover_report {      /* NaN: leave as it is */
 typedef struct drover_node_stats {
   double   requests, failures;      /* attempts settled; those that failed */
   double   input_tokens, output_tokens, cached_tokens, dollars;
-  double   health_score;            /* of the formula in docs/LUA-API.md */
+  double   health_score, load;      /* of the formula in docs/LUA-API.md */
   double   out_for;                 /* seconds until the next probe; 0 */
   double   seen_ago;                /* seconds since a reply or report; NaN */
   uint32_t fails;                   /* consecutive */

@@ -57,7 +57,7 @@ local function node_of(router, i, row, text, figures)
     first_token_ms = known(row.first_token_ms),
     token_ms = known(row.token_ms), error_rate = known(row.error_rate),
     waiting = known(row.waiting), kv_used = known(row.kv_used),
-    memory_gb = known(row.memory_gb), load = known(row.load),
+    memory_gb = known(row.memory_gb), load = figures.load,
     weight = row.weight, health_score = known(figures.health_score),
     requests = figures.requests, failures = figures.failures,
     input_tokens = figures.input_tokens,
