@@ -262,7 +262,8 @@ end
 function mt:cancel(kind)
   if not self.settled then
     self.err = self.err or err.new(kind, nil, {
-      node = self.row.id, maybe_billed = true,
+      node = self.row.id, maybe_billed = true, status = self.status,
+      phase = self.first_at and "stream" or "first_token",
     })
     self:settle(kind)
   end

@@ -95,9 +95,9 @@ end
 
 
 -- The options of each request: what is not the batch's own.
-local function request_opts(opts)
+function _M.request_opts(opts)
   local rest
-  for name, value in pairs(opts) do
+  for name, value in pairs(opts or {}) do
     if not fields[name] then
       rest = rest or {}
       rest[name] = value
@@ -107,14 +107,14 @@ local function request_opts(opts)
 end
 
 
--- Run them all. Returns results, the count of errors among them, and the
--- first thing that on_done raised, if it did.
-function _M.run(router, requests, opts)
+-- Run them all; `own` are the options of each. Returns results, the count of
+-- errors among them, and the first thing that on_done raised, if it did.
+function _M.run(router, requests, opts, own)
   opts = opts or {}
   local run = {
     router = router, requests = requests, count = #requests, next = 1,
     results = {}, failed = 0, stream = opts.stream, on_done = opts.on_done,
-    step = opts.rps and 1 / opts.rps, opts = request_opts(opts),
+    step = opts.rps and 1 / opts.rps, opts = own,
   }
   local loop = loops.get()
   local tasks = {}

@@ -22,13 +22,18 @@ for code = 0, -20, -1 do
 end
 
 
+local function plain(kind)
+  return (kind:gsub("_", " "))
+end
+
+
 function mt:__tostring()
   local parts = {}
   if self.node then
     parts[#parts + 1] = self.node .. ": "
   end
   parts[#parts + 1] = self.kind
-  if self.message and not self.said then
+  if not self.said and self.message ~= plain(self.kind) then
     parts[#parts + 1] = ": " .. self.message
   end
   local notes = {}
@@ -48,12 +53,13 @@ function mt:__tostring()
 end
 
 
--- A new error of a kind of the table; `fields` (may be nil) is taken over.
+-- A new error of a kind of the table; without a message it says its kind.
+-- `fields` (may be nil) is taken over.
 function _M.new(kind, message, fields)
   local self = fields or {}
   assert(codes[kind], kind)
   self.kind = kind
-  self.message = message
+  self.message = message or plain(kind)
   if self.retryable == nil then
     self.retryable = C.drover_err_retryable(codes[kind]) == 1
   end
@@ -81,6 +87,11 @@ end
 
 function _M.code(kind)
   return codes[kind] or codes.internal
+end
+
+
+function _M.is_kind(word)
+  return codes[word] ~= nil
 end
 
 

@@ -182,7 +182,7 @@ function mt:run()
     e = instead or e
   end
   if self.cancelled and e.kind ~= "cancelled" then
-    e = err.new("cancelled", nil, { node = e.node })
+    e = err.new("cancelled", nil, { node = e.node, phase = "pick" })
   end
   return self:fail(e)
 end

@@ -86,7 +86,8 @@ function _M.wait(...)
   local loop = loops.get()
   local count = select("#", ...)
   for i = 1, count do
-    if select(i, ...) == nil then
+    local task = select(i, ...)
+    if type(task) ~= "table" or type(task.waiters) ~= "table" then
       error("drover.wait: argument " .. i .. " is no task", 2)
     end
   end

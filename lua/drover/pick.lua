@@ -80,19 +80,15 @@ local function choose(router, p, policy, call, opts)
 end
 
 
--- The policy that opts.policy asks for, tried once and kept.
-local function policy_of(router, opts)
-  local spec = opts.policy
-  if spec == nil then
-    return router.chosen
-  end
+-- The policy that opts.policy asks for, tried once and kept; or nil and what
+-- is wrong with it.
+function _M.policy(router, spec)
   local policy = router.policies[spec]
   if not policy then
     local why
     policy, why = policies.new(spec)
     if not policy then
-      return nil, err.new("bad_request", "opts.policy: " .. why,
-                          { phase = "config", param = "opts.policy" })
+      return nil, "opts.policy: " .. why
     end
     router.policies[spec] = policy
   end
@@ -103,9 +99,9 @@ end
 -- Decide and claim. Returns what this process knows of the chosen row, or
 -- nil and an error. `p` holds the ticket.
 function _M.node(router, p, call, opts)
-  local policy, e = policy_of(router, opts)
-  if not policy then
-    return nil, e
+  local policy = router.chosen
+  if opts.policy ~= nil then
+    policy = _M.policy(router, opts.policy) or policy   -- checked before
   end
   if opts.node then
     local row = C.drover_node_find(router.handle, opts.node)

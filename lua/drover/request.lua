@@ -203,7 +203,7 @@ local function parts(request)
   end
   local err = ffi.new("drover_err")
   if C.drover_json_check(text, #text, err) ~= 0 then
-    return nil, nil, "request: not JSON: " .. ffi.string(err.text)
+    return nil, nil, "request: " .. ffi.string(err.text)
   end
   local value = json.decode(text)
   if type(value) ~= "table" or value == json.null or value[1] ~= nil then

@@ -72,6 +72,22 @@ local function bad_request(why)
 end
 
 
+-- The options of a request, checked: nil and what is wrong.
+local function check_opts(self, opts)
+  if opts == nil then
+    return self.plain
+  end
+  local options, why = requests.options(opts, self.timeout)
+  if options and options.policy ~= nil then
+    local policy, e = pick.policy(self, options.policy)
+    if not policy then
+      return nil, e
+    end
+  end
+  return options, why
+end
+
+
 -- Begin a chat request without sending it: its flight, which has :reply(),
 -- :stream() and :cancel(). nil and a bad_request error where it is not one.
 function mt:begin(request, opts, stream)
@@ -79,12 +95,8 @@ function mt:begin(request, opts, stream)
   if not ok then
     return nil, e
   end
-  local options, call, why
-  if opts == nil then
-    options = self.plain
-  else
-    options, why = requests.options(opts, self.timeout)
-  end
+  local options, why = check_opts(self, opts)
+  local call
   if options then
     call, why = requests.chat(request, stream)
   end
@@ -144,7 +156,12 @@ function mt:batch(list, opts)
   if not ok then
     return nil, e
   end
-  return batch.run(self, list, opts)
+  local own = batch.request_opts(opts)
+  ok, why = check_opts(self, own)
+  if not ok then
+    error(why, 2)
+  end
+  return batch.run(self, list, opts, own)
 end
 
 
@@ -168,7 +185,7 @@ function mt:pick(request, opts)
   local call, why = requests.decision(request or {})
   local options
   if call then
-    options, why = requests.options(opts, self.timeout)
+    options, why = check_opts(self, opts)
   end
   if not options then
     error(why, 2)

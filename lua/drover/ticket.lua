@@ -105,6 +105,8 @@ function mt:done(outcome)
   outcome = outcome or {}
   local why = type(outcome) ~= "table" and "must be a table"
               or check.fields(outcome, fields, "outcome")
+              or not err.is_kind(outcome.kind or "ok")
+                 and "kind: must be ok or an err.kind"
   if why then
     error("ticket:done: " .. why, 2)
   end

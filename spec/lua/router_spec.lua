@@ -365,6 +365,18 @@ describe("router:batch()", function()
     over({ dead })
     assert.same({}, (router:batch({})))
   end)
+
+  it("raises where its options are wrong", function()
+    over({ dead })
+    for field, opts in pairs {
+      ["opts.rsp"] = { rsp = 5 }, ["opts.policy"] = { policy = "nope" },
+      ["opts.max_concurrent"] = { max_concurrent = 0 },
+    } do
+      local ok, why = pcall(router.batch, router, { ask() }, opts)
+      assert.is_false(ok)
+      assert.truthy(tostring(why):find(field, 1, true), why)
+    end
+  end)
 end)
 
 
@@ -390,6 +402,9 @@ describe("nodes", function()
     assert.is_true(router:report("n1", { memory_gb = 20, load = 10 }))
     local node = router:nodes()[1]
     assert.equal(20, node.memory_gb)
+    assert.equal(10, node.load)
+    router:pick():done { status = 200 }
+    assert.equal(5, router:nodes()[1].load)
     assert.equal("up", node.state)
     assert.has_error(function() router:report("n1", { lood = 1 }) end)
     local stats = router:stats()
@@ -427,6 +442,16 @@ describe("router:pick()", function()
     assert.equal(0, router:stats().inflight)
     assert.equal(5, router:nodes()[1].output_tokens)
     assert.equal(14 * 2e-6, router:nodes()[1].cost)
+  end)
+
+  it("raises where done() is told nonsense", function()
+    over({ dead })
+    local ticket = router:pick()
+    for _, outcome in ipairs { { kind = "nope" }, { state = 200 }, 5 } do
+      assert.has_error(function() ticket:done(outcome) end)
+    end
+    assert.is_true(ticket:done { kind = "timeout" })
+    assert.equal("timeout", router:nodes()[1].last_error)
   end)
 
   it("gives back a ticket that is dropped", function()
