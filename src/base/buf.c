@@ -17,6 +17,8 @@ void buf_init(struct buf *b, size_t cap) {
 }
 
 
+/* All of the room is wiped, not only the bytes in use: what buf_drop() moved
+ * up is still behind them. */
 void buf_deinit(struct buf *b, int secret) {
   if (secret)
     mem_wipe(b->at, b->room);
@@ -25,6 +27,9 @@ void buf_deinit(struct buf *b, int secret) {
 }
 
 
+/* Doubles from 128 bytes on, so that appending byte by byte costs amortised
+ * constant time. `size` never passes `cap`, so the first subtraction cannot
+ * wrap; the doubling goes straight to the cap before it could. */
 int buf_reserve(struct buf *b, size_t more) {
   if (more > b->cap - b->size)
     return DROVER_ETOOLARGE;
@@ -43,6 +48,7 @@ int buf_reserve(struct buf *b, size_t more) {
 }
 
 
+/* `bytes` may be NULL when `size` is 0: memcpy may not have it then. */
 int buf_add(struct buf *b, const void *bytes, size_t size) {
   int rc = buf_reserve(b, size);
   if (rc || size == 0)
@@ -53,6 +59,8 @@ int buf_add(struct buf *b, const void *bytes, size_t size) {
 }
 
 
+/* Formats twice, for the size and for the bytes. The NUL that vsnprintf
+ * writes needs room behind the text but is not counted into `size`. */
 int buf_print(struct buf *b, const char *fmt, ...) {
   va_list args, again;
   va_start(args, fmt);
@@ -69,6 +77,8 @@ int buf_print(struct buf *b, const char *fmt, ...) {
 }
 
 
+/* Moves the rest to the front: cheap for the few bytes that readers leave
+ * behind, and no second offset to keep. */
 void buf_drop(struct buf *b, size_t count) {
   if (count >= b->size) {
     b->size = 0;

@@ -10,6 +10,8 @@
 #define NS_PER_S 1000000000
 
 
+/* The vDSO serves this without a system call; steps of the wall clock (NTP,
+ * an operator) do not move it. */
 int64_t clock_now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -17,6 +19,8 @@ int64_t clock_now_ns(void) {
 }
 
 
+/* INT64_MAX nanoseconds are 9.22e9 s, some 292 years: past 9.0e9 the cast
+ * would be undefined, so it saturates. A NaN counts as "no deadline", 0. */
 int64_t clock_ns(double seconds) {
   if (!(seconds == seconds))
     return 0;
@@ -38,6 +42,7 @@ double drover_clock(void) {
 }
 
 
+/* For time stamps in records only; no deadline or average hangs on it. */
 double drover_clock_wall(void) {
   struct timespec t;
   clock_gettime(CLOCK_REALTIME, &t);

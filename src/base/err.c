@@ -9,6 +9,9 @@
 
 enum { CODES = -DROVER_ELOST + 1 };
 
+/* By the negated code. Kinds that say "elsewhere it may work" are retryable;
+ * kinds that say something about the node (and not about the request or
+ * about us) hurt it. */
 struct row {
   const char *kind;
   int counter;                      /* row among the counters */
@@ -54,6 +57,8 @@ static const char *const phases[] = {
 };
 
 
+/* A number that is no code of ours counts as an internal error, so that a
+ * table lookup never needs a check. */
 static const struct row *row_of(int code) {
   return code <= 0 && code > -CODES ? &rows[-code] : &rows[-DROVER_EINTERNAL];
 }
@@ -80,6 +85,8 @@ int err_row(int code) {
 }
 
 
+/* Several codes share a row; their kinds are spelled alike, so the first
+ * found will do. NULL when no row has the number. */
 const char *err_row_word(int row) {
   for (int i = 0; i < CODES; i++)
     if (rows[i].counter == row)
@@ -106,6 +113,9 @@ static size_t whole(const char *text, size_t size) {
 }
 
 
+/* What vsnprintf cuts off may have ended inside a sequence: the text then
+ * ends before it, because it goes into JSON as it is. A failed format
+ * (EILSEQ) leaves the code with an empty text. */
 int drover_fail(drover_err *err, int code, const char *fmt, ...) {
   if (!err)
     return code;

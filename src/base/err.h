@@ -1,8 +1,8 @@
 /* err: codes, their words and classes, and the text that a caller owns.
  *
- * One table in err.c has a row for each code of drover.h: the err.kind, a
- * default sentence, whether the same request may be tried elsewhere, and
- * whether the failure counts against the node's health.
+ * One table in err.c has a row for each code of drover.h: the err.kind, its
+ * row among the counters, whether the same request may be tried elsewhere,
+ * and whether the failure counts against the node's health.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_BASE_ERR_H

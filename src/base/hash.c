@@ -6,6 +6,9 @@
 #include "../drover.h"
 
 
+/* Multipliers and shifts are those of David Stafford's "Mix13", which
+ * SplitMix64 took over; the last xor-shift carries the high bits down,
+ * because callers mask the low ones. */
 uint64_t hash_mix(uint64_t x) {
   x ^= x >> 30;
   x *= 0xbf58476d1ce4e5b9u;
@@ -15,6 +18,9 @@ uint64_t hash_mix(uint64_t x) {
 }
 
 
+/* The offset basis and the prime are FNV's for 64 bits (Fowler, Noll, Vo).
+ * FNV alone is weak in its high bits, so its result is mixed once. 0 is
+ * given to nobody: tables use it for "none". */
 uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size) {
   const unsigned char *at = bytes;
   uint64_t h = 0xcbf29ce484222325u ^ hash_mix(seed);

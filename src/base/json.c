@@ -29,6 +29,8 @@ static const unsigned char *fault(struct json *j, const unsigned char *at,
  * A position goes from call to call as a value and into the cursor once a
  * token. That and the vector made 280 ns of 500 for a chunk of 200 bytes. */
 
+/* JSON's four (RFC 8259, 2): all are at most ' ', so one comparison ends the
+ * usual call. */
 static inline const unsigned char *space(const unsigned char *p,
                                          const unsigned char *end) {
   while (p < end && *p <= ' ' &&
@@ -48,6 +50,8 @@ static inline int peek(struct json *j) {
 }
 
 
+/* One byte that can stand in a string and unescapes to itself. DEL (0x7f) is
+ * plain: only what is below the blank must be escaped. */
 static int is_plain(unsigned char c) {
   return c >= ' ' && c < 0x80 && c != '"' && c != '\\';
 }
@@ -97,6 +101,7 @@ static int utf8_size(const unsigned char *p, const unsigned char *end) {
 }
 
 
+/* `| 0x20` makes letters lower case; digits are gone by then. -1: none. */
 static int hex_digit(unsigned char c) {
   if (c >= '0' && c <= '9')
     return c - '0';
@@ -181,6 +186,8 @@ static const unsigned char *digits_end(struct json *j, const unsigned char *p) {
 }
 
 
+/* RFC 8259, 6: no leading zero, no plus, a digit on both sides of the point.
+ * Values are not computed: readers get the span and convert what they need. */
 static inline const unsigned char *number_end(struct json *j,
                                               const unsigned char *p) {
   const unsigned char *start = p += *p == '-';
@@ -198,6 +205,8 @@ static inline const unsigned char *number_end(struct json *j,
 }
 
 
+/* `true`, `false` and `null`; what follows the word is the next token's
+ * business, so "nullx" is found out there. */
 static const unsigned char *word_end(struct json *j, const unsigned char *p,
                                      const char *word, size_t size) {
   if ((size_t)(j->end - p) < size || memcmp(p, word, size) != 0)
@@ -208,6 +217,8 @@ static const unsigned char *word_end(struct json *j, const unsigned char *p,
 
 /* ---- the cursor ---- */
 
+/* The bit stack of 1024 containers is left as it is: json_enter() clears a
+ * word of it when the depth gets there. */
 void json_open(struct json *j, const char *text, size_t size) {
   memset(j, 0, offsetof(struct json, arrays));    /* enter clears the rest */
   j->depth_max = JSON_DEPTH_MAX;
@@ -216,6 +227,8 @@ void json_open(struct json *j, const char *text, size_t size) {
 }
 
 
+/* By the first byte alone: '-' may still turn out to be no number, and
+ * "trap" no word. Whoever reads the value checks it. */
 enum json_kind json_kind(struct json *j) {
   int c = peek(j);
   switch (c) {
@@ -229,6 +242,9 @@ enum json_kind json_kind(struct json *j) {
 }
 
 
+/* Says nothing about the byte there but array or object: callers have asked
+ * json_kind(). Its bit is kept so that leaving an inner container can
+ * restore `array` without looking back in the text. */
 void json_enter(struct json *j) {
   if (j->at == j->end)
     return;
@@ -248,6 +264,8 @@ void json_enter(struct json *j) {
 }
 
 
+/* After a fault the text is an empty one, never NULL: callers may compare it
+ * without asking first. */
 void json_string(struct json *j, struct json_text *out) {
   const unsigned char *start = NULL, *p;
   if (peek(j) == '"')
@@ -284,6 +302,8 @@ static int next_place(struct json *j) {
 }
 
 
+/* A key is read here and its colon passed, so that the cursor always stands
+ * at a value when this gives 1. */
 int json_next(struct json *j, struct json_text *key) {
   if (!next_place(j))
     return 0;
@@ -322,6 +342,9 @@ static inline void read_value(struct json *j, enum json_kind kind) {
 }
 
 
+/* Flat: nested containers are entered and left by the same loop, which is
+ * why a text 1024 deep needs no stack. With a fault the text has ended and
+ * json_next() gives 0 without moving the depth; hence the second condition. */
 void json_leave(struct json *j, int depth) {
   struct json_text key;
   while (j->depth > depth && !j->fault)
@@ -330,6 +353,8 @@ void json_leave(struct json *j, int depth) {
 }
 
 
+/* The span begins at the value itself, behind white space, and ends behind
+ * its last byte. A scalar needs no loop: depth tells. */
 void json_skip(struct json *j, drover_span *span) {
   int depth = j->depth;
   enum json_kind kind = json_kind(j);
@@ -343,6 +368,8 @@ void json_skip(struct json *j, drover_span *span) {
 }
 
 
+/* peek() passes white space at the end of the text, which is allowed. The
+ * message names the first fault only; whatever came later follows from it. */
 int json_close(struct json *j, drover_err *err) {
   if (!j->fault && (peek(j) || j->at != j->end))
     fault(j, j->at, "something follows the value");
@@ -355,6 +382,9 @@ int json_close(struct json *j, drover_err *err) {
 
 /* ---- strings unescaped ---- */
 
+/* `code` is at most U+10FFFF and no surrogate (read_char() sees to it). The
+ * lead byte of `size` bytes has as many ones in front: 0xf00 >> size gives
+ * c0, e0, f0. */
 static int put_utf8(uint32_t code, char out[4]) {
   if (code < 0x80) {
     out[0] = (char)code;
@@ -401,6 +431,9 @@ static int read_char(const unsigned char **at, const unsigned char *end,
 }
 
 
+/* Moves forward and never behind the source: an escape takes at least as
+ * many bytes as what it stands for (2 for 1, 6 for 3, 12 for 4). So `to` may
+ * be `from`. */
 long json_unescape(const char *from, size_t size, char *to) {
   const unsigned char *p = (const unsigned char *)from, *end = p + size;
   char *out = to;
@@ -422,6 +455,8 @@ long json_unescape(const char *from, size_t size, char *to) {
 }
 
 
+/* A plain key is compared as it stands; only one with an escape pays for
+ * unescaping, character by character and without memory. */
 int json_is(const struct json_text *text, const char *bytes, size_t size) {
   if (text->plain)
     return text->size == size && memcmp(text->at, bytes, size) == 0;

@@ -37,6 +37,8 @@ static int step_to(struct json *j, const char *step, size_t size) {
 }
 
 
+/* An index of at most 17 digits fits 64 bits, so step_to() adds it up
+ * unchecked. An empty name ("k") is a name like others. */
 static int step_is_right(const char *step, size_t size) {
   if (size == 0 || (step[0] != 'k' && step[0] != 'i'))
     return 0;
@@ -45,6 +47,10 @@ static int step_is_right(const char *step, size_t size) {
 }
 
 
+/* Steps are read one after the other and not all before: a wrong one behind
+ * a field that is missing is not noticed, and need not be, since the path is
+ * the caller's literal. Whatever is found or not, the text is read to its
+ * end: a field out of a broken text is no answer. */
 int json_find(struct json *j, const char *path, size_t path_size,
               drover_span *out, drover_err *err) {
   int found = 1;

@@ -13,6 +13,9 @@ static atomic_long asked, live, fail_nth;
 static atomic_int fail_on;
 
 
+/* Counts each request, also those that the hook lets through: `nth` is
+ * counted from mem_fail_at(), and torture raises it until a run asks for
+ * fewer. */
 static int refused(void) {
   long n = atomic_fetch_add_explicit(&asked, 1, memory_order_relaxed) + 1;
   long nth = atomic_load_explicit(&fail_nth, memory_order_relaxed);
@@ -22,6 +25,8 @@ static int refused(void) {
 }
 
 
+/* `live` counts blocks, not bytes: what has not come back is a leak,
+ * whatever its size, and no header before the block is needed. */
 static void *counted(void *p) {
   if (p)
     atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
@@ -34,6 +39,8 @@ void *mem_alloc(size_t size) {
 }
 
 
+/* calloc itself refuses a product past SIZE_MAX; zero bytes become one,
+ * because NULL must mean "no memory" alone. */
 void *mem_calloc(size_t count, size_t size) {
   if (refused())
     return NULL;
@@ -41,6 +48,8 @@ void *mem_calloc(size_t count, size_t size) {
 }
 
 
+/* The block stays the same one for `live`, moved or not. On NULL the old
+ * block is the caller's still. */
 void *mem_realloc(void *old, size_t size) {
   if (!old)
     return mem_alloc(size);
@@ -48,6 +57,7 @@ void *mem_realloc(void *old, size_t size) {
 }
 
 
+/* No hook here: giving back must work while allocations fail. */
 void mem_free(void *p) {
   if (p)
     atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
@@ -55,6 +65,8 @@ void mem_free(void *p) {
 }
 
 
+/* The source needs no NUL and may hold some; the copy has one behind it for
+ * C's functions. SIZE_MAX would wrap to a block of 0. */
 char *mem_dup(const char *text, size_t size) {
   if (size == SIZE_MAX)
     return NULL;
@@ -74,6 +86,8 @@ void mem_wipe(void *p, size_t size) {
 }
 
 
+/* `asked` first: a thread that allocates in between sees the new count with
+ * the old `nth` at worst, which no test with threads relies on. */
 void mem_fail_at(long nth, int on) {
   atomic_store_explicit(&asked, 0, memory_order_relaxed);
   atomic_store_explicit(&fail_on, on, memory_order_relaxed);

@@ -18,6 +18,9 @@
 
 enum { FREE, USED, REAPED };        /* the two low bits of a word */
 enum { PID_SHIFT = 2, PID_BITS = 22, START_SHIFT = 24 };
+/* A lock is held for a few stores, so a yield or two is the usual wait;
+ * after each LOCK_LOOK of them the holder is looked for, which takes
+ * system calls (member_alive()). */
 enum { LOCK_TRIES = 600, LOCK_LOOK = 200 };
 
 struct proc_stat {
@@ -69,6 +72,9 @@ static int read_stat(int pid, struct proc_stat *out) {
 }
 
 
+/* The kernel's start time makes the word unique: a pid alone comes back
+ * when the kernel's numbers wrap, and a restarted worker would be taken for
+ * its dead predecessor. */
 uint64_t member_self(void) {
   struct proc_stat s = { 0 };
   int pid = process_pid();
@@ -78,6 +84,10 @@ uint64_t member_self(void) {
 }
 
 
+/* ESRCH from kill() is the cheap answer and comes first. Where /proc is
+ * hidden (hidepid) the pid alone decides: then a reused pid reads as alive,
+ * which delays the reaping and never reaps the living. The start time is
+ * compared as far as a word keeps it, 40 bits. */
 int member_alive(uint64_t word, uint64_t self) {
   int pid = pid_of(word);
   uint64_t start = word >> START_SHIFT;
@@ -103,6 +113,9 @@ static int swap(uint64_t *word, uint64_t from, uint64_t to) {
 }
 
 
+/* Slots are taken from the low end, so that `top`, and with it the length of
+ * each sum over the members, stays near the number really in use. The winner
+ * raises `top` before its first claim: see limit/cells.h. */
 int member_claim(const struct member_table *t, uint64_t self) {
   for (uint32_t i = 0; i < t->count; i++)
     if (atom_get_u64(&t->words[i]) == 0 && swap(&t->words[i], 0, self)) {
@@ -118,6 +131,9 @@ void member_leave(const struct member_table *t, int slot) {
 }
 
 
+/* The word is swapped for the reaper's own with the state REAPED, not for 0:
+ * nobody may claim the slot until its cells and tickets are taken back, and
+ * if the reaper dies on the way its own death hands the slot to the next. */
 int member_reap(const struct member_table *t, uint64_t self, uint32_t from) {
   uint32_t top = atom_get_u32(t->top);
   uint64_t mine = (self & ~(uint64_t)3) | REAPED;
@@ -130,6 +146,7 @@ int member_reap(const struct member_table *t, uint64_t self, uint32_t from) {
 }
 
 
+/* Slots that are being reaped count too: something still hangs on them. */
 uint32_t member_count(const struct member_table *t) {
   uint32_t used = 0, top = atom_get_u32(t->top);
   for (uint32_t i = 0; i < top; i++)
@@ -138,6 +155,10 @@ uint32_t member_count(const struct member_table *t) {
 }
 
 
+/* 0 after LOCK_TRIES: the holder lives and is slow (stopped, swapped out),
+ * and the caller must be able to say so rather than wait for it. Taking over
+ * compares against the dead holder's word, so of two who see it dead one
+ * gets the lock. Acquire (of the swap) pairs with member_unlock(). */
 int member_lock(uint64_t *word, uint64_t self) {
   for (int i = 1; i <= LOCK_TRIES; i++) {
     if (swap(word, 0, self))

@@ -28,6 +28,8 @@ static struct {
 } record = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 
+/* A child gets the mutex in the state that it has at the fork, and only the
+ * forking thread: taken by another one, it would stay taken for ever. */
 static void before_fork(void) {
   pthread_mutex_lock(&record.lock);
 }
@@ -38,6 +40,8 @@ static void after_fork(void) {
 }
 
 
+/* The parent's transport thread does not exist here; its memory does, and
+ * stays untouched. The first call in the child starts its own. */
 static void after_fork_child(void) {
   atomic_store(&record.pid, getpid());
   atomic_store(&record.transport, NULL);
@@ -45,6 +49,9 @@ static void after_fork_child(void) {
 }
 
 
+/* pthread_atfork() cannot be undone: once a process, however many threads
+ * ask first. That is also why the library is linked with -z nodelete:
+ * handlers into an unmapped library would crash the next fork. */
 static void hook(void) {
   pthread_mutex_lock(&record.lock);
   if (!record.hooked) {
@@ -56,6 +63,10 @@ static void hook(void) {
 }
 
 
+/* Asked in each decision (whose ticket is this?), where a system call would
+ * cost more than the decision itself. Relaxed: a thread sees its own
+ * process's value, because the child's handler ran before any code of the
+ * child did. */
 int process_pid(void) {
   int pid = atomic_load_explicit(&record.pid, memory_order_relaxed);
   if (pid)
@@ -65,6 +76,8 @@ int process_pid(void) {
 }
 
 
+/* No duplicate is looked for: zone_publish() adds first and then sees whose
+ * entry comes first in the table. */
 int process_zone_add(const char *name, void *map, size_t size) {
   int pid = process_pid(), rc = DROVER_ERESOURCE;
   if (strlen(name) >= PROCESS_NAME_MAX)
@@ -86,6 +99,9 @@ int process_zone_add(const char *name, void *map, size_t size) {
 }
 
 
+/* The first entry of the name counts, so that two threads which made it at
+ * once agree on one. The maker tells a zone that was inherited over a fork
+ * from one made here. */
 void *process_zone_find(const char *name, size_t *size, int *maker) {
   void *map = NULL;
   pthread_mutex_lock(&record.lock);
@@ -103,6 +119,8 @@ void *process_zone_find(const char *name, size_t *size, int *maker) {
 }
 
 
+/* The mapping itself may still be in use by whoever looked it up; the caller
+ * knows, and unmaps. */
 void process_zone_drop(void *map) {
   pthread_mutex_lock(&record.lock);
   for (int i = 0; i < PROCESS_ZONES_MAX; i++)
@@ -123,6 +141,8 @@ void process_transport_set(void *transport) {
 }
 
 
+/* Compare-and-swap from NULL: of two threads whose first calls race, one
+ * starts the transport and the other takes it. */
 int process_transport_claim(void *transport) {
   void *none = NULL;
   process_pid();

@@ -30,8 +30,8 @@ void *process_zone_find(const char *name, size_t *size, int *maker);
 void process_zone_drop(void *map);
 
 
-/* One opaque pointer, with the pid that set it: the transport's. In a child
- * it reads as NULL (the parent's threads are not here). */
+/* One opaque pointer: the transport's. In a child it reads as NULL (the
+ * parent's threads are not here). */
 void *process_transport(void);
 void process_transport_set(void *transport);
 

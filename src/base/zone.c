@@ -36,6 +36,9 @@ static size_t plan(const size_t *sizes, int count, uint64_t *offset) {
 }
 
 
+/* The magic says that the memory is a zone at all, the stamp that this build
+ * and the one that made it agree on every struct inside: after an upgrade a
+ * reloaded worker must not read old rows with new offsets. */
 static int check(const struct zone *z, const char *name, size_t size,
                  uint64_t stamp, drover_err *err) {
   if (z->magic != MAGIC || z->size != size)
@@ -47,6 +50,9 @@ static int check(const struct zone *z, const char *name, size_t size,
 }
 
 
+/* Fresh anonymous pages are zero, and every span is made so that zero is its
+ * right first state. The magic is written last, though nobody else can see
+ * the zone yet: a half-made one never looks whole. */
 int zone_make(struct zone **out, uint64_t stamp, const size_t *sizes, int count,
               drover_err *err) {
   uint64_t offset[ZONE_SPANS_MAX] = { 0 };
@@ -70,6 +76,9 @@ int zone_make(struct zone **out, uint64_t stamp, const size_t *sizes, int count,
 }
 
 
+/* Adding and looking again is enough without a lock over both: the table
+ * gives the first entry of the name to everybody, also to the loser of a
+ * race, whose zone has no second user yet and can be dropped. */
 int zone_publish(struct zone **z, const char *name, drover_err *err) {
   struct zone *made = *z;
   uint64_t stamp = made->stamp;
@@ -89,6 +98,8 @@ int zone_publish(struct zone **z, const char *name, drover_err *err) {
 }
 
 
+/* `size` is what this process remembered when it mapped the zone; the head
+ * in shared memory must agree, or something has written over it. */
 int zone_find(struct zone **out, const char *name, uint64_t stamp, int *maker,
               drover_err *err) {
   size_t size = 0;
@@ -100,6 +111,7 @@ int zone_find(struct zone **out, const char *name, uint64_t stamp, int *maker,
 }
 
 
+/* `index` is the hall's enum, never out of a file or the network: unchecked. */
 void *zone_span(struct zone *z, int index) {
   return (char *)z + z->offset[index];
 }
