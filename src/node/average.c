@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+/* A new node's latency of 50 ms gives it 0.75 of that term; a failure counts
+ * as a second, five times what makes the term 0, so one of them shows. */
 #define SCORE_LATENCY_MS 50.0f      /* health_score: start, failure, weights */
 #define SCORE_FAILED_MS 1000.0f
 
@@ -21,6 +23,8 @@ static float decay(double dt) {
 }
 
 
+/* Finagle's peak-EWMA: pessimistic at once, forgiving with time. A node that
+ * begins to queue is avoided from its first slow answer on. */
 static void feed_first(drover_node *row, struct node_row *own, float ms,
                        double now) {
   float old = atom_get_f32(&row->first_token_ms);
@@ -33,6 +37,8 @@ static void feed_first(drover_node *row, struct node_row *own, float ms,
 }
 
 
+/* Sum and count decay alike, so their quotient is the mean of what came
+ * lately, weighted by how lately; no first value has to be guessed. */
 static void feed_token(drover_node *row, struct node_row *own, float ms,
                        float w) {
   float n = atom_get_f32(&own->token_n) * w + 1;
@@ -43,6 +49,8 @@ static void feed_token(drover_node *row, struct node_row *own, float ms,
 }
 
 
+/* Below 1e-6 the rate is shown as 0: without that it would only ever fall,
+ * and into subnormal floats, which are slow to compute with. */
 static void feed_errors(drover_node *row, struct node_row *own, int failed,
                         float w) {
   float tries = atom_get_f32(&own->tries) * w + 1;
@@ -58,6 +66,9 @@ static void feed_errors(drover_node *row, struct node_row *own, int failed,
 }
 
 
+/* The health score's own terms, plain and slow on purpose (docs/LUA-API.md
+ * has the formula): load moves by -5 a reply and +10 a failure within
+ * 0..100, latency by 0.3 towards each sample. */
 static void feed_score(struct node_row *own, int failed, float ms) {
   float load = atom_get_f32(&own->score_load) + (failed ? 10.0f : -5.0f);
   atom_set_f32(&own->score_load, fminf(fmaxf(load, 0), 100));
@@ -69,6 +80,9 @@ static void feed_score(struct node_row *own, int failed, float ms) {
 }
 
 
+/* Plain loads and stores: of two processes that settle at once one sample
+ * may be lost, which an average does not show. One decay serves both sums,
+ * since both are as old as `outcome_at`. */
 void node_average_feed(drover_node *row, struct node_row *own,
                        const struct node_sample *s, double now) {
   float w = decay(now - atom_get_f64(&own->outcome_at));
@@ -89,12 +103,17 @@ void node_average_feed(drover_node *row, struct node_row *own,
 }
 
 
+/* NaN fails the comparison, and so does a negative figure that some exporter
+ * sends for "unknown". */
 static void set_known(float *field, float value) {
   if (value >= 0)
     atom_set_f32(field, value);
 }
 
 
+/* A report counts as a sign of life like a reply: health_score asks for one
+ * of them within 30 s. Load past 100 % is shown as reported but scored as
+ * 100. */
 void node_average_report(drover_node *row, struct node_row *own,
                          const drover_report *report, double now) {
   set_known(&row->memory_gb, report->memory_gb);
@@ -107,6 +126,8 @@ void node_average_report(drover_node *row, struct node_row *own,
 }
 
 
+/* `first_token_ms` begins at the pool's mean: at 0 a new node would draw
+ * every request, at NaN none would be compared by time. */
 void node_average_reset(drover_node *row, struct node_row *own,
                         float first_token_ms, double now) {
   atom_set_f32(&row->first_token_ms, first_token_ms);
@@ -134,6 +155,8 @@ static int in_use(const struct node_table *t, uint32_t row) {
 }
 
 
+/* Not weighted by use: it stands for "a node of this pool", the busy ones
+ * are no more typical than the others. */
 float node_average_mean(const struct node_table *t) {
   uint32_t count = atom_get_u32(t->count), known = 0;
   float sum = 0;
@@ -148,6 +171,9 @@ float node_average_mean(const struct node_table *t) {
 }
 
 
+/* Only what is worse than the mean drifts, and only rows that had no sample
+ * for a time constant: a slow node gets another try, a fast one keeps its
+ * name. By the tick, in one process for each stretch of time. */
 void node_average_age(const struct node_table *t, double dt, double now) {
   uint32_t count = atom_get_u32(t->count);
   float mean = node_average_mean(t);

@@ -6,6 +6,8 @@
 
 #include <math.h>
 
+/* In the word's two low bits. K_MAX: 5 s * 2^6 is past the cap of 300 s, so
+ * more doublings would change nothing but the way back. */
 enum { CLOSED, OPEN, PROBE };
 
 enum { FAILS_MAX = 15, K_MAX = 6 };
@@ -16,12 +18,16 @@ enum { FAILS_MAX = 15, K_MAX = 6 };
 #define UNUSUAL UINT64_C(0xf0f)
 _Static_assert(CLOSED == 0 && BREAKER_ACTIVE == 0, "the usual word is zeros");
 
+/* The word taken apart, for code that decides; widths as the head of
+ * breaker.h draws them. */
 struct fields {
   uint64_t deadline;
   uint32_t epoch, fails, k, admin, state;
 };
 
 
+/* Masks and shifts here and in pack() are the only places that know the
+ * layout; UNUSUAL above is `fails`, `admin` and `state` of it. */
 static struct fields unpack(uint64_t w) {
   return (struct fields){
     .deadline = w >> 28, .epoch = w >> 12 & 0xffff, .fails = w >> 8 & 15,
@@ -30,6 +36,8 @@ static struct fields unpack(uint64_t w) {
 }
 
 
+/* `deadline` has been cut to 34 bits by units(); the epoch wraps at 16, and
+ * 65536 openings while one request is in flight do not happen. */
 static uint64_t pack(struct fields f) {
   return f.deadline << 28 | (uint64_t)(f.epoch & 0xffff) << 12 |
          (uint64_t)f.fails << 8 | (uint64_t)f.k << 4 |
@@ -46,6 +54,8 @@ static uint64_t units(double seconds) {
 }
 
 
+/* What policies and operators see: the operator's word goes before the
+ * breaker's, so a draining node shows as draining even when it is out. */
 static uint32_t state_of(uint64_t word) {
   static const uint32_t shown[] = { DROVER_UP, DROVER_OUT, DROVER_PROBING };
   struct fields f = unpack(word);
@@ -71,6 +81,8 @@ static void show(drover_node *row, const struct node_row *own) {
 }
 
 
+/* Sequentially consistent, the partner of node_breaker_holds(): of a claim
+ * behind its fence and a removal, one sees the other. */
 static int change(drover_node *row, struct node_row *own, uint64_t from,
                   struct fields to) {
   if (!__atomic_compare_exchange_n(&own->breaker, &from, pack(to), 0,
@@ -92,6 +104,9 @@ int node_breaker_due(const struct node_row *own, double now) {
 }
 
 
+/* The swap to PROBE is the permit: of all processes that find the row due
+ * one wins, and the others read PROBE with a new lease and are refused. A
+ * lease that has run out (its prober died) is due again like an opening. */
 int node_breaker_enter(drover_node *row, struct node_row *own, double now,
                        struct breaker_permit *out) {
   for (;;) {
@@ -113,6 +128,8 @@ int node_breaker_enter(drover_node *row, struct node_row *own, double now,
 }
 
 
+/* By the epoch and not the whole word: failures counted meanwhile do not
+ * matter to this request, an opening does. */
 int node_breaker_holds(const struct node_row *own,
                        const struct breaker_permit *permit) {
   struct fields f = unpack(word_of(own));
@@ -137,6 +154,8 @@ static struct fields opened(struct fields f, double now, double rnd) {
 }
 
 
+/* The state machine in the head of breaker.h, as a function of the word
+ * alone: pure, so that leave() can try it again when its swap fails. */
 static struct fields next(struct fields f, enum breaker_verdict verdict,
                           double now, double rnd) {
   if (verdict == BREAKER_SUCCESS) {
@@ -156,6 +175,10 @@ static struct fields next(struct fields f, enum breaker_verdict verdict,
 }
 
 
+/* The quick way out is the usual one: a success on a closed row without
+ * failures changes nothing and costs one load. A late reply is recognised by
+ * the epoch, a reply to a probe that was overtaken by its lease by the
+ * state; neither says anything about the row as it is now. */
 double node_breaker_leave(drover_node *row, struct node_row *own,
                           const struct breaker_permit *permit,
                           enum breaker_verdict verdict, double now,
@@ -177,6 +200,8 @@ double node_breaker_leave(drover_node *row, struct node_row *own,
 }
 
 
+/* Keeps what was learned: a node that comes back from draining is as
+ * healthy, or as far out, as it was. */
 int node_breaker_admin(drover_node *row, struct node_row *own,
                        enum breaker_admin to, int only_from) {
   for (;;) {
@@ -191,6 +216,8 @@ int node_breaker_admin(drover_node *row, struct node_row *own,
 }
 
 
+/* The epoch goes on instead of back to 0: tickets of the row's former node
+ * must not fit the new one. */
 void node_breaker_reset(drover_node *row, struct node_row *own,
                         enum breaker_admin admin) {
   for (;;) {
@@ -212,6 +239,7 @@ uint32_t node_breaker_fails(const struct node_row *own) {
 }
 
 
+/* PROBE is not waited for: a request is out to decide it. */
 double node_breaker_out_for(const struct node_row *own, double now) {
   struct fields f = unpack(word_of(own));
   double left = (double)f.deadline / PER_SECOND - now;
@@ -219,6 +247,9 @@ double node_breaker_out_for(const struct node_row *own, double now) {
 }
 
 
+/* For the hint `due_at`: of a probing row it is the end of the lease, since
+ * that is when it becomes due again. A drained or removed row is never
+ * probed. */
 double node_breaker_deadline(const struct node_row *own) {
   struct fields f = unpack(word_of(own));
   return f.state == CLOSED || f.admin != BREAKER_ACTIVE

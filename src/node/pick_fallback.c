@@ -16,6 +16,10 @@ static uint32_t nth(const struct node_view *v, uint32_t tier, uint32_t lot,
 }
 
 
+/* One pass finds the tier and its size, then two rows are drawn in it from
+ * the one random number: its integer part times the size, and what is left
+ * of the fraction for the second, which cannot be the first (nth() passes
+ * over it). */
 uint32_t node_pick_fallback(struct node_view *v) {
   uint32_t tier = UINT32_MAX, size = 0, first = 0;
   for (uint32_t i = 1; i <= v->count; i++) {

@@ -16,6 +16,8 @@
 
 
 
+/* `all`: without the two conditions. Shares are floats on the stack, 2 KiB:
+ * rows are at most NODE_MAX. */
 static uint32_t draw(const struct node_view *v, int all) {
   float share[NODE_MAX + 1], sum = 0;
   for (uint32_t i = 1; i <= v->count; i++) {
@@ -31,6 +33,9 @@ static uint32_t draw(const struct node_view *v, int all) {
 }
 
 
+/* The second draw is what keeps a pool going whose nodes send no reports;
+ * `unqualified` makes it visible (drover_totals), because then the formula
+ * is not what decides. */
 uint32_t node_pick_health_score(struct node_view *v) {
   uint32_t row = draw(v, 0);
   if (row)

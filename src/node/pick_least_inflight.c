@@ -5,6 +5,9 @@
 #include "policy.h"
 
 
+/* Two passes, the second only where there are ties: their number must be
+ * known before a lot can be drawn among them. node_may() is asked after the
+ * cheaper comparison. */
 uint32_t node_pick_least_inflight(struct node_view *v) {
   uint32_t least = UINT32_MAX, ties = 0, last = 0;
   for (uint32_t i = 1; i <= v->count; i++) {

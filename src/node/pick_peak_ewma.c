@@ -6,6 +6,8 @@
 #include "policy.h"
 
 
+/* Cross-multiplied by the weights: no division, and weight 0 loses against
+ * any other without a special case. NaN fails `>= 0`. */
 static int order(const drover_node *a, const drover_node *b) {
   float on_a = (float)(atom_get_u32(&a->inflight) + 1);
   float on_b = (float)(atom_get_u32(&b->inflight) + 1);

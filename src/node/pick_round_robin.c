@@ -9,6 +9,7 @@
 #include "policy.h"
 
 
+/* `turn` is the row chosen last; 0 in a new zone, so that row 1 begins. */
 uint32_t node_pick_round_robin(struct node_view *v) {
   uint32_t row = atom_get_u32(v->turn);
   for (uint32_t i = 0; i < v->count; i++) {

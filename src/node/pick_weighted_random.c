@@ -5,6 +5,8 @@
 #include "policy.h"
 
 
+/* `equal`: as if all weighed 1. A row of weight 0 is drawn only then: it is
+ * a spare, not a way to switch a node off (draining is). */
 static uint32_t draw(const struct node_view *v, int equal) {
   float share[NODE_MAX + 1], sum = 0;
   for (uint32_t i = 1; i <= v->count; i++) {

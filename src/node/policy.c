@@ -21,6 +21,11 @@ const struct node_policy node_policies[] = {
 enum { DRAWS = 4 };
 
 
+/* Drawing anew comes first because walking on would give all of a full row's
+ * load to the row behind it. After DRAWS misses most rows are closed, and a
+ * walk is sure to find the one that is not. The bits come from the
+ * decision's own number and from `but`, so that the two choices of one
+ * decision do not draw alike. */
 uint32_t node_near(const struct node_view *v, uint32_t row, uint32_t but) {
   uint64_t bits;
   memcpy(&bits, &v->rnd, sizeof bits);
@@ -40,6 +45,9 @@ uint32_t node_near(const struct node_view *v, uint32_t row, uint32_t but) {
 }
 
 
+/* `share` and `sum` are the caller's, from one pass: rows may change
+ * meanwhile, and a lot over sums that were taken twice could fall past the
+ * end. */
 uint32_t node_lot(const struct node_view *v, const float *share, float sum) {
   float at = (float)v->rnd * sum;
   uint32_t last = 0;                /* where rounding leaves a rest */

@@ -21,6 +21,9 @@
 enum { READ_TRIES = 64, ADD_TRIES = 8 };
 
 
+/* The key is hashed in and never stored, and the same url with another key is
+ * another node (another account, other limits). The zone's random salt makes
+ * the number useless outside it. */
 static uint64_t identity_of(const struct node_table *t,
                             const drover_node_config *c) {
   uint64_t url = hash_bytes(t->salt, c->url, strlen(c->url));
@@ -28,6 +31,8 @@ static uint64_t identity_of(const struct node_table *t,
 }
 
 
+/* `max` is the size of the field with its NUL. Control characters would
+ * break the exposed text and the logs that these labels go to. */
 static int check_text(const char *what, const char *text, size_t max,
                       drover_err *err) {
   size_t size = text ? strnlen(text, max) : 0;
@@ -41,6 +46,8 @@ static int check_text(const char *what, const char *text, size_t max,
 }
 
 
+/* Prices and tier have no wrong values; NaN prices mean "unknown". A weight
+ * of 0 is allowed: see weighted_random. */
 static int check(const drover_node_config *c, drover_err *err) {
   int rc = check_text("id", c->id, NODE_ID_MAX, err);
   if (!rc)
@@ -63,6 +70,9 @@ static int check(const drover_node_config *c, drover_err *err) {
 
 /* ---- texts ---- */
 
+/* Word by word through atomics, both ways: readers run at any time, so plain
+ * copies would be a data race, even if whoever reads a torn text throws it
+ * away. */
 static void copy_in(void *to, const void *from, size_t size) {
   uint64_t *at = to, word;
   for (size_t i = 0; i < size / 8; i++) {
@@ -132,6 +142,8 @@ static int read_text(const struct node_table *t, uint32_t row,
 }
 
 
+/* A removed row keeps its texts until another node gets it: expose and the
+ * reply of a running request still name it. */
 int node_table_read(const struct node_table *t, uint32_t row,
                     drover_node_text *out, int brief) {
   if (row == 0 || row > atom_get_u32(t->count))
@@ -140,6 +152,9 @@ int node_table_read(const struct node_table *t, uint32_t row,
 }
 
 
+/* Compares a hash first and reads a text only where that fits: texts lie some
+ * 4 KiB apart. Two rows of one label are possible (a node whose key was
+ * changed); the one that is not removed counts. */
 int node_table_find(const struct node_table *t, const char *id) {
   uint64_t label = hash_bytes(0, id, strnlen(id, NODE_ID_MAX));
   uint32_t count = atom_get_u32(t->count);
@@ -156,6 +171,10 @@ int node_table_find(const struct node_table *t, const char *id) {
 
 /* ---- adding ---- */
 
+/* The mask is a Bloom filter of one bit a model, so most rows that do not
+ * take a model say so out of their first line. `models_count` is 0 while the
+ * list changes and set last, but a decision in between may still see some of
+ * the new list: it is then as right as one a moment later. */
 static void set_models(struct node_row *own, const drover_node_config *c) {
   uint64_t mask = 0;
   atom_set_u32(&own->models_count, 0);
@@ -204,6 +223,10 @@ static void fill(const struct node_table *t, const struct node_hooks *h,
 }
 
 
+/* From the first row on, so that all processes meet at the same one.
+ * Sequentially consistent, the partner of the stores in take() and
+ * settle_twins(): of two workers that insert the same node at once, at least
+ * one sees the other's row. */
 static uint32_t match(const struct node_table *t, uint64_t identity,
                       uint32_t from) {
   uint32_t count = __atomic_load_n(t->count, __ATOMIC_SEQ_CST);
@@ -229,6 +252,8 @@ static int is_free(const struct node_table *t, const struct node_hooks *h,
 }
 
 
+/* All rows up to the table's end, also those behind `count`: a row that
+ * nobody ever had has identity 0. */
 static uint32_t first_free(const struct node_table *t,
                            const struct node_hooks *h) {
   for (uint32_t i = 1; i <= t->max; i++)
@@ -273,6 +298,10 @@ static uint32_t settle_twins(const struct node_table *t, uint64_t identity) {
 }
 
 
+/* A label moves to another node only by a later configuration: at run time
+ * (generation 0) it is a mistake that must be told. The loop begins again
+ * when a row was lost to another worker, or when a writer holds the lock too
+ * long. */
 int node_table_add(const struct node_table *t, const struct node_hooks *h,
                    const drover_node_config *c, double now, drover_err *err) {
   int rc = check(c, err);
@@ -303,6 +332,9 @@ int node_table_add(const struct node_table *t, const struct node_hooks *h,
 }
 
 
+/* Rows added at run time (generation 0) belong to no configuration and stay.
+ * Requests in flight on a removed row go on to their end; cells and tickets
+ * still name it. */
 void node_table_retire(const struct node_table *t, uint32_t generation) {
   uint32_t count = atom_get_u32(t->count);
   for (uint32_t i = 1; i <= count; i++) {
