@@ -31,6 +31,11 @@ uint64_t limit_cells_sum(const struct limit_cells *c, uint32_t row) {
 }
 
 
+/* Both cells are raised before either is checked: the argument in cells.h
+ * needs the own stores ahead of the fence, and one fence serves both limits.
+ * A refusal is looked at again, at most TRIES times, because the sum may
+ * have held another claim that was about to give up; without that, two
+ * claims on the last slot could refuse each other while it stays free. */
 enum limit_verdict limit_cells_take(const struct limit_cells *c,
                                     const struct limit_ask *ask,
                                     uint64_t *sum) {
@@ -53,6 +58,9 @@ enum limit_verdict limit_cells_take(const struct limit_cells *c,
 }
 
 
+/* The row first, then the whole: a reader in between sees at most one
+ * request too many on the whole, never a row above it. The releases pair
+ * with the acquires of limit_cells_sum(). */
 void limit_cells_give(const struct limit_cells *c, uint32_t member,
                       uint32_t row, uint32_t tokens) {
   uint64_t what = (uint64_t)tokens << 32 | 1;
@@ -62,6 +70,8 @@ void limit_cells_give(const struct limit_cells *c, uint32_t member,
 }
 
 
+/* Also correct in the middle of a take or a give of the dead owner: whatever
+ * it had done by then, all of it is undone by zeroes. */
 void limit_cells_reclaim(const struct limit_cells *c, uint32_t member) {
   for (uint32_t row = 0; row < c->rows; row++)
     __atomic_store_n(cell(c, row, member), 0, __ATOMIC_RELEASE);
