@@ -5,6 +5,8 @@
 #include "hall.h"
 
 
+/* Linear: most observations fall into the first buckets, and there are 16 at
+ * most. A bound belongs to the bucket below it, as `le` says. */
 static void observe(uint64_t *buckets, const double *bounds, int count,
                     double *sum, double seconds) {
   int i = 0;
@@ -17,6 +19,8 @@ static void observe(uint64_t *buckets, const double *bounds, int count,
 }
 
 
+/* Counts the request, not its attempts: those count themselves when they are
+ * settled (ticket.c). Row 0 takes what reached no node. */
 void drover_request_done(drover_router *r, uint32_t node, int code,
                          double overhead, double first_token) {
   int m = ticket_member(r, NULL);
@@ -34,6 +38,8 @@ void drover_request_done(drover_router *r, uint32_t node, int code,
 }
 
 
+/* The sum over all members is what is shown; one member's share may be
+ * negative for a moment only if its caller miscounts. */
 void drover_request_pending(drover_router *r, int delta) {
   int m = ticket_member(r, NULL);
   if (m >= 0)
@@ -41,6 +47,8 @@ void drover_request_pending(drover_router *r, int delta) {
 }
 
 
+/* An unknown counter is ignored, as is a handle without a member: counting
+ * never fails a request. */
 void drover_count(drover_router *r, int counter) {
   int m = ticket_member(r, NULL);
   if (m >= 0 && counter >= 0 && counter < TALLY_COUNTS)

@@ -30,6 +30,9 @@ struct page {
 static void print(struct text *t, const char *fmt, ...)
   __attribute__((format(printf, 2, 3)));
 
+/* As snprintf: past the cap nothing is written and everything counted, so
+ * the caller learns how much room it needs in one call. vsnprintf's NUL
+ * falls on room that the next piece overwrites. */
 static void print(struct text *t, const char *fmt, ...) {
   size_t room = t->size < t->cap ? t->cap - t->size : 0;
   va_list args;
@@ -89,6 +92,8 @@ static void join_labels(struct page *p) {
 }
 
 
+/* Rows are summed here from tally_sum()'s copies, so plain reads: tally.c's
+ * sum is over members, this one over rows of a label. */
 static void add(struct tally_node *to, const struct tally_node *from) {
   for (int i = 0; i < TALLY_TOKENS; i++)
     to->tokens[i] += from->tokens[i];
@@ -121,6 +126,9 @@ static int series(const struct page *p, uint32_t row, struct tally_node *out) {
 
 /* ---- the parts of the page ---- */
 
+/* Zeroes are left out but for `ok` of each node: a series of 22 kinds for
+ * 512 nodes would be mostly zeroes, and rate() needs one that exists from
+ * the start. */
 static void kinds(const struct page *p, const char *name, const char *label,
                   const char *help, int attempts) {
   head(p->out, name, "counter", help);
@@ -139,6 +147,8 @@ static void kinds(const struct page *p, const char *name, const char *label,
 }
 
 
+/* Prometheus wants the lines of one metric together; hence two passes over
+ * the rows for tokens and dollars. */
 static void used(const struct page *p) {
   static const char *const types[] = { "input", "output", "cached" };
   head(p->out, "drover_tokens_total", "counter", "Tokens by the nodes' usage.");
@@ -167,6 +177,9 @@ static void used(const struct page *p) {
 }
 
 
+/* In flight is asked of the cells, not of the row's advisory word: a scrape
+ * is the place where a drift would be seen. The row numbers of one label are
+ * summed, its state is that of the row that speaks for it. */
 static void gauges(const struct page *p) {
   head(p->out, "drover_inflight", "gauge", "Requests in flight.");
   for (uint32_t row = 1; row <= p->count; row++) {
@@ -201,6 +214,9 @@ struct histogram {
 };
 
 
+/* Buckets are cumulative in the text and single in memory, where an
+ * observation touches one word. _count is taken from the same pass, so that
+ * it always equals the +Inf bucket. */
 static void histogram(struct text *t, const struct histogram *h) {
   uint64_t below = 0;
   head(t, h->name, "histogram", h->help);
@@ -216,6 +232,9 @@ static void histogram(struct text *t, const struct histogram *h) {
 }
 
 
+/* Metrics of the router itself, by no node. Names follow OpenTelemetry's and
+ * the inference gateway's where they have one, so that dashboards made for
+ * those fit. */
 static void whole(const struct page *p) {
   static const char *const limits[] = { "router", "node" };
   struct tally_router sum;
@@ -238,6 +257,9 @@ static void whole(const struct page *p) {
 }
 
 
+/* The counters move while the page is written: each line is right by itself,
+ * sums over lines may differ by what happened meanwhile. The page struct
+ * (some 1.5 KiB) lives on the stack: nothing is allocated in a scrape. */
 long drover_expose(drover_router *r, char *buf, size_t cap) {
   struct text out = { buf, cap, 0 };
   struct page p = { .r = r, .out = &out,

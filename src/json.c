@@ -28,6 +28,8 @@ struct field {
 #define FIELD(name, read) { name, sizeof name - 1, read }
 
 
+/* A key without escapes is compared by size and first byte before json_is()
+ * is called: chunks hold many keys that are none of ours. */
 static inline int is_field(const struct json_text *key, const struct field *f) {
   if (key->plain && (key->size != f->size || key->at[0] != f->name[0]))
     return 0;                       /* saves most of the calls */
@@ -74,6 +76,8 @@ static void read_object(struct scan *s, enum json_kind kind,
 
 /* ---- the fields ---- */
 
+/* null (role-only chunks have it) never gets here: read_object() passes over
+ * it. "" counts as no text, so that an empty delta starts no stream. */
 static void read_content(struct scan *s, enum json_kind kind) {
   struct json_text text;
   if (kind != JSON_STRING) {
@@ -91,6 +95,7 @@ static void read_content(struct scan *s, enum json_kind kind) {
 }
 
 
+/* The value is not wanted, only that the chunk is the opening one. */
 static void read_role(struct scan *s, enum json_kind kind) {
   if (kind == JSON_STRING)
     s->out->flags |= DROVER_DELTA_ROLE;
@@ -116,6 +121,8 @@ static void read_delta(struct scan *s, enum json_kind kind) {
 }
 
 
+/* An escape in a finish reason is unheard of; then Lua decodes the whole
+ * chunk rather than compare escaped bytes. */
 static void read_finish(struct scan *s, enum json_kind kind) {
   struct json_text text;
   if (kind != JSON_STRING) {
@@ -132,6 +139,8 @@ static void read_finish(struct scan *s, enum json_kind kind) {
 }
 
 
+/* Choices are told apart by their index; another than "0", spelled so, means
+ * n > 1, which the fast path does not serve. */
 static void read_index(struct scan *s, enum json_kind kind) {
   drover_span span;
   json_skip(&s->j, &span);
@@ -141,6 +150,7 @@ static void read_index(struct scan *s, enum json_kind kind) {
 }
 
 
+/* An empty list is the usage chunk of some servers and sets nothing. */
 static void read_choices(struct scan *s, enum json_kind kind) {
   static const struct field fields[] = {
     FIELD("index", read_index), FIELD("delta", read_delta),
@@ -164,6 +174,7 @@ static void read_choices(struct scan *s, enum json_kind kind) {
 }
 
 
+/* Only that it is there: the numbers are read by Lua, once a stream. */
 static void read_usage(struct scan *s, enum json_kind kind) {
   if (kind == JSON_OBJECT)
     s->out->flags |= DROVER_DELTA_USAGE;
@@ -171,6 +182,8 @@ static void read_usage(struct scan *s, enum json_kind kind) {
 }
 
 
+/* Any value but null, and the stream is over for the reader: OpenAI's shape
+ * is an object, others send a string. */
 static void read_error(struct scan *s, enum json_kind kind) {
   (void)kind;
   s->out->flags |= DROVER_DELTA_ERROR;
@@ -186,6 +199,8 @@ static int size_is_right(size_t size, drover_err *err) {
 }
 
 
+/* On a fault the flags are cleared: nothing out of a text that is not JSON
+ * may be used. */
 int drover_delta_scan(const char *json, size_t size, drover_delta *out,
                       drover_err *err) {
   static const struct field fields[] = {
@@ -211,6 +226,7 @@ long drover_json_unescape(const char *from, size_t size, char *to) {
 }
 
 
+/* A door to json_find(), whose cursor the caller never sees. */
 int drover_json_find(const char *json, size_t size, const char *path,
                      size_t path_size, drover_span *out, drover_err *err) {
   struct json j;
@@ -219,6 +235,8 @@ int drover_json_find(const char *json, size_t size, const char *path,
 }
 
 
+/* One json_skip() of the value, depth 128: whatever passes can be handed to
+ * any decoder with a limit of its own. */
 int drover_json_check(const char *json, size_t size, drover_err *err) {
   struct json j;
   json_open(&j, json, size);

@@ -33,6 +33,8 @@ static void engine_unref(struct drover_engine *d) {
 }
 
 
+/* The file is read and the weights are copied here, in the caller's thread:
+ * seconds for a large model, and the one slow call of this door. */
 int drover_engine_open(drover_engine **out, const drover_engine_config *c,
                        drover_err *err) {
   if (!out || !c || !c->path)
@@ -52,6 +54,9 @@ int drover_engine_open(drover_engine **out, const drover_engine_config *c,
 }
 
 
+/* Every running call gets its FAIL inside engine_close(). What is left are
+ * references of calls that their consumers have not closed; the last of them
+ * frees the handle. */
 void drover_engine_close(drover_engine *d) {
   if (!d)
     return;
@@ -76,6 +81,8 @@ long drover_engine_tokens(drover_engine *d, const char *text, size_t size) {
 }
 
 
+/* The exchange is the one place where "exactly one completion" is decided:
+ * whoever turns `ended` owns the producer's reference and gives it back. */
 static void emit_end(struct local *l, const drover_event *ev) {
   if (atomic_exchange(&l->ended, 1))
     return;
@@ -105,6 +112,9 @@ static void emit(void *ctx, const drover_event *ev) {
 }
 
 
+/* By the consumer's thread. engine_cancel() waits for an emission that is
+ * under way, so behind it no event of this call can come; the second look at
+ * `ended` is for the one that came while it waited. */
 static void cancel(void *impl) {
   struct local *l = impl;
   if (atomic_load(&l->ended))
@@ -116,6 +126,8 @@ static void cancel(void *impl) {
 }
 
 
+/* When both references of the call are gone; the engine may be closed by
+ * then, its handle is kept alive by this call's count. */
 static void local_free(void *impl) {
   struct local *l = impl;
   engine_unref(l->owner);
@@ -128,6 +140,8 @@ static const struct call_ops local_ops = {
 };
 
 
+/* The count on the engine is taken before the submit, because the request
+ * may end, and free the call, before engine_submit() has returned. */
 int drover_call_engine(drover_call **out, drover_port *p, drover_engine *d,
                        const drover_generate *g, drover_err *err) {
   if (!out || !p || !d || !d->engine || !g)

@@ -29,6 +29,7 @@ static int known(const struct drover_router *r, uint32_t node) {
 }
 
 
+/* Readers may see the new count with the old tokens; both are advisory. */
 uint32_t route_renew(struct drover_router *r, uint32_t node) {
   uint64_t sum = limit_cells_sum(&r->cells, node);
   atom_set_u32(&r->table.rows[node].inflight, (uint32_t)sum);
@@ -39,6 +40,9 @@ uint32_t route_renew(struct drover_router *r, uint32_t node) {
 
 /* ---- probes ---- */
 
+/* By each tick and after an operator's word, over all rows. Openings in
+ * between lower the hint themselves (ticket.c), so it is late for nobody by
+ * more than a tick. */
 void route_plan_probes(struct drover_router *r) {
   uint32_t count = atom_get_u32(r->table.count);
   double due = INFINITY;
@@ -67,6 +71,8 @@ static uint32_t due_row(const struct node_view *v) {
 
 /* ---- asking ---- */
 
+/* A rnd out of [0, 1) becomes 0: a row number is computed from it, and a NaN
+ * there would be undefined. */
 void drover_pick_begin(drover_router *r, drover_pick *p, double now,
                        double rnd) {
   memset(p->masked, 0, sizeof p->masked);
@@ -79,6 +85,8 @@ void drover_pick_begin(drover_router *r, drover_pick *p, double now,
 }
 
 
+/* The row's word says full first; only then are the cells summed, because
+ * the word may be stale after two settlings at once. */
 int drover_pick_may(drover_router *r, const drover_pick *p, uint32_t node) {
   struct node_view v = hall_view(r, p, p->rnd);
   if (!known(r, node) || (p->only && p->only != node) || !node_able(&v, node))
@@ -103,6 +111,9 @@ static int renew_full(struct drover_router *r, const struct node_view *v) {
 }
 
 
+/* What policies see are advisory words, so before "none" is believed those
+ * of rows that look full are renewed from the cells and the policy is asked
+ * once more. */
 static uint32_t ask(struct drover_router *r, struct node_view *v) {
   uint32_t only = v->pick->only;
   if (only)
@@ -120,6 +131,8 @@ static uint32_t ask(struct drover_router *r, struct node_view *v) {
 }
 
 
+/* Claims nothing: for policies in Lua that fall back on the built-in one,
+ * and for trials. */
 int drover_pick_choose(drover_router *r, drover_pick *p, drover_err *err) {
   struct node_view v = hall_view(r, p, p->rnd);
   p->node = ask(r, &v);
@@ -127,6 +140,10 @@ int drover_pick_choose(drover_router *r, drover_pick *p, drover_err *err) {
 }
 
 
+/* Only after a decision failed, so it may walk all rows. The narrowest true
+ * reason is given, in this order, because it decides what the caller does:
+ * configuration is wrong, wait for a probe, wait for room. The last one
+ * counts as a refusal by a node's limit. */
 int drover_pick_why(drover_router *r, const drover_pick *p, drover_err *err) {
   struct node_view v = hall_view(r, p, p->rnd);
   uint32_t present = 0, takes = 0, up = 0, untried = 0;
@@ -164,6 +181,8 @@ int drover_pick_why(drover_router *r, const drover_pick *p, drover_err *err) {
 
 /* ---- claiming ---- */
 
+/* Masked for this decision only: the next one starts with an empty mask,
+ * since a slot may be free by then. */
 static int refuse(drover_pick *p, uint32_t node, drover_err *err,
                   const char *why) {
   mark(p->masked, node);
@@ -203,6 +222,8 @@ static int open_ticket(struct drover_router *r, drover_pick *p,
 }
 
 
+/* A full row sends the policy on to another; a full router ends the
+ * decision, because no row could help. */
 static int full(struct drover_router *r, drover_pick *p,
                 const struct limit_ask *take, enum limit_verdict verdict,
                 drover_err *err) {
@@ -247,6 +268,8 @@ static int claim(struct drover_router *r, drover_pick *p, uint32_t node,
 }
 
 
+/* For policies of the caller's own: whatever they answer is checked here as
+ * if it were wrong. */
 int drover_pick_claim(drover_router *r, drover_pick *p, uint32_t node,
                       drover_err *err) {
   struct node_view v = hall_view(r, p, p->rnd);
@@ -259,6 +282,9 @@ int drover_pick_claim(drover_router *r, drover_pick *p, uint32_t node,
 }
 
 
+/* At most one try a row, each of which masks its row, so the loop ends. What
+ * ask() found able needs no check before its claim; the claim itself looks
+ * at the breaker's word again. */
 int drover_pick_node(drover_router *r, drover_pick *p, double now, double rnd,
                      drover_err *err) {
   if (p->ticket)

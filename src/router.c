@@ -43,6 +43,8 @@ static uint32_t or_default(uint32_t asked, uint32_t value) {
 }
 
 
+/* Zeroes mean defaults and are always right; upper bounds keep the mapping
+ * (and the sums over members) at a size that was tested. */
 static int check(const drover_router_config *c, drover_err *err) {
   size_t size = c->name ? strnlen(c->name, PROCESS_NAME_MAX) : 0;
   if (size == 0 || size >= PROCESS_NAME_MAX)
@@ -62,6 +64,8 @@ static int check(const drover_router_config *c, drover_err *err) {
 }
 
 
+/* The spans' sizes for the most that the zone may ever hold. Untouched pages
+ * cost nothing (base/zone.c), so the defaults are generous. */
 static int make(struct zone **out, const drover_router_config *c,
                 drover_err *err) {
   size_t rows = or_default(c->nodes_max, NODES) + 1;
@@ -103,6 +107,8 @@ static int fits(struct zone *z, const drover_router_config *c,
 }
 
 
+/* A shared zone is found by its name or made; a private one is always made.
+ * `maker` becomes the finder's or this process. */
 static int attach(struct drover_router *r, const drover_router_config *c,
                   drover_err *err) {
   int rc = DROVER_ENOTFOUND;
@@ -122,6 +128,8 @@ static int attach(struct drover_router *r, const drover_router_config *c,
 }
 
 
+/* Views hold pointers of this process into the zone; the zone itself holds
+ * none. */
 static void lay_out(struct drover_router *r) {
   struct zone *z = r->zone;
   struct hall_shared *s = r->shared = zone_span(z, SPAN_ROUTER);
@@ -146,6 +154,8 @@ static void lay_out(struct drover_router *r) {
 }
 
 
+/* No member is claimed and no row touched: opening is cheap and may be done
+ * by a master that only forks. */
 int drover_router_open(drover_router **out, const drover_router_config *c,
                        drover_err *err) {
   int rc = check(c, err);
@@ -167,6 +177,8 @@ int drover_router_open(drover_router **out, const drover_router_config *c,
 }
 
 
+/* A named zone stays mapped for the life of the process: other handles, and
+ * children that are forked later, look it up by name. */
 void drover_router_close(drover_router *r) {
   if (!r)
     return;
@@ -200,6 +212,9 @@ int drover_router_apply_begin(drover_router *r, uint32_t generation) {
 }
 
 
+/* The number is raised before rows are retired: a worker that adds rows of
+ * an older configuration at the same time sees it, and retires them itself
+ * (drover_node_add()). */
 void drover_router_apply_end(drover_router *r, uint32_t generation,
                              uint32_t concurrent, double now) {
   (void)now;
@@ -211,6 +226,8 @@ void drover_router_apply_end(drover_router *r, uint32_t generation,
 }
 
 
+/* Numbers are places in the table, so they hold within a build only;
+ * configurations name policies. */
 int drover_policy(const char *name) {
   for (int i = 0; node_policies[i].name; i++)
     if (strcmp(node_policies[i].name, name) == 0)
@@ -219,6 +236,7 @@ int drover_policy(const char *name) {
 }
 
 
+/* Walks to the number, because the table has no length but its closing NULL. */
 const char *drover_policy_name(int policy) {
   for (int i = 0; policy >= 0; i++) {
     if (!node_policies[i].name || i == policy)
@@ -228,6 +246,8 @@ const char *drover_policy_name(int policy) {
 }
 
 
+/* Of this handle, not of the zone: workers change it one by one as they read
+ * the new configuration. */
 int drover_router_policy(drover_router *r, uint32_t policy) {
   if (!drover_policy_name((int)policy))
     return DROVER_ENOTFOUND;
@@ -244,6 +264,8 @@ static uint32_t busy(void *arg, uint32_t row) {
 }
 
 
+/* Before the row's first word of its new node is written: counters so far go
+ * to `base`, the shown load is that of nobody. */
 static void reuse(void *arg, uint32_t row) {
   struct drover_router *r = arg;
   tally_rebase(&r->tally, row);
@@ -251,6 +273,8 @@ static void reuse(void *arg, uint32_t row) {
 }
 
 
+/* member_self() reads /proc: nodes are added by configurations, not in
+ * requests. */
 int drover_node_add(drover_router *r, const drover_node_config *c, double now,
                     drover_err *err) {
   if (c->generation && c->generation < applied(r))
@@ -271,6 +295,8 @@ int drover_node_find(drover_router *r, const char *id) {
 }
 
 
+/* A removal or drain may take the earliest probe away, an activation bring
+ * one: the hint is planned anew either way. */
 static int set_admin(drover_router *r, const char *id, enum breaker_admin to,
                      int only_from) {
   int row = node_table_find(&r->table, id);
@@ -293,6 +319,8 @@ int drover_node_drain(drover_router *r, const char *id, int drain) {
 }
 
 
+/* By label, not row: an exporter's report may come long after its node's row
+ * went to another. */
 int drover_node_report(drover_router *r, const char *id,
                        const drover_report *report, double now) {
   int row = node_table_find(&r->table, id);
@@ -324,6 +352,8 @@ int drover_node_read(drover_router *r, uint32_t node, drover_node_text *out) {
 }
 
 
+/* Counters of the present node only (tally_sum), figures of the row as they
+ * are now. */
 int drover_node_stat(drover_router *r, uint32_t node, drover_node_stats *out,
                      double now) {
   if (!present(r, node))
@@ -356,6 +386,10 @@ uint32_t drover_inflight(drover_router *r, uint32_t node) {
 }
 
 
+/* All processes tick, each doing all of it: any one of them may be killed at
+ * any time, and each part is right when done twice (the reaping by its swap,
+ * renewing and planning by being idempotent, ageing by the swap of
+ * `ticked_at`). */
 int drover_tick(drover_router *r, double now) {
   uint64_t self = r->pid == process_pid() ? r->self : member_self();
   int reaped = 0, slot = member_reap(&r->members, self, 0);
@@ -376,6 +410,8 @@ int drover_tick(drover_router *r, double now) {
 }
 
 
+/* Requests over all rows and all their former nodes, row 0 (no node)
+ * included: the total never falls. */
 void drover_router_totals(drover_router *r, drover_totals *out, double now) {
   struct tally_router all;
   (void)now;

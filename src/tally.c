@@ -23,6 +23,8 @@ size_t tally_size(uint32_t members, uint32_t rows) {
 }
 
 
+/* The sets of nodes lie behind those of the routers: sizes of both are
+ * multiples of 8, so no padding is needed between them. */
 struct tally tally_view(void *span, uint32_t members, uint32_t rows,
                         const uint32_t *top) {
   struct tally_router *routers = span;
@@ -33,6 +35,8 @@ struct tally tally_view(void *span, uint32_t members, uint32_t rows,
 }
 
 
+/* Relaxed loads of words that their owners bump: a sum taken in between is
+ * one that was true at some moment for each word. */
 static void add_node(struct tally_node *to, const struct tally_node *from) {
   for (int i = 0; i < TALLY_TOKENS; i++)
     to->tokens[i] += atom_get_u64(&from->tokens[i]);
@@ -44,6 +48,8 @@ static void add_node(struct tally_node *to, const struct tally_node *from) {
 }
 
 
+/* Up to `top`: a slot that was ever used keeps its counters when its member
+ * has left, and they go on counting. */
 static void sum_all(const struct tally *t, uint32_t row,
                     struct tally_node *out) {
   uint32_t top = atom_get_u32(t->top);
@@ -59,6 +65,8 @@ void tally_base(const struct tally *t, uint32_t row, struct tally_node *out) {
 }
 
 
+/* What the row's present node had: all that was ever counted on the row,
+ * less what its former nodes had. */
 void tally_sum(const struct tally *t, uint32_t row, struct tally_node *out) {
   struct tally_node base;
   tally_base(t, row, &base);        /* before the sum: it only grows */
@@ -73,6 +81,9 @@ void tally_sum(const struct tally *t, uint32_t row, struct tally_node *out) {
 }
 
 
+/* Called under the row's writer lock, with nothing in flight on the row
+ * (table.c), so no owner bumps these words meanwhile but for outcomes of
+ * requests that end late; those then count for the new node. */
 void tally_rebase(const struct tally *t, uint32_t row) {
   struct tally_node sum, *base = tally_of(t, t->members, row);
   sum_all(t, row, &sum);
@@ -86,6 +97,8 @@ void tally_rebase(const struct tally *t, uint32_t row) {
 }
 
 
+/* Buckets and sums are words of their own: a histogram read while it is fed
+ * may have its sum one observation ahead of its buckets. */
 void tally_sum_router(const struct tally *t, struct tally_router *out) {
   uint32_t top = atom_get_u32(t->top);
   memset(out, 0, sizeof *out);
@@ -106,6 +119,8 @@ void tally_sum_router(const struct tally *t, struct tally_router *out) {
 }
 
 
+/* A double, as all counters in drover.h: exact up to 2^53, and LuaJIT's
+ * number. */
 double tally_total(const uint64_t kinds[ERR_KINDS]) {
   uint64_t sum = 0;
   for (int i = 0; i < ERR_KINDS; i++)

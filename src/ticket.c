@@ -28,6 +28,10 @@ static struct ticket *tickets_of(const struct drover_router *r,
 
 /* ---- the member ---- */
 
+/* With the first ticket and not when the handle is opened: a master that
+ * opens and never routes holds no slot, and a forked child gets its own. The
+ * serial starts at random, so that a stale pick of the slot's former owner
+ * fits no ticket of this one. */
 static int claim(struct drover_router *r, drover_err *err) {
   r->self = member_self();
   int slot = member_claim(&r->members, r->self);
@@ -50,6 +54,11 @@ int ticket_member(struct drover_router *r, drover_err *err) {
 
 /* ---- opening ---- */
 
+/* Free tickets come from the list, else the next that was never used: so the
+ * array's pages are touched only as far as the load needs, and the reaper
+ * stops at the first that never was. The state is stored last; its release
+ * pairs with the acquire in ticket_reclaim(), which reads the other fields
+ * only behind a state that is not FREE. */
 uint32_t ticket_open(struct drover_router *r, uint32_t node, uint32_t tokens,
                      const struct breaker_permit *permit) {
   uint32_t number = r->free;
@@ -82,6 +91,9 @@ static struct ticket *find(struct drover_router *r, const drover_pick *p) {
 }
 
 
+/* From here on a death counts as a lost attempt (and may have been billed).
+ * `tried` is set now and not at the claim: a node that was claimed but never
+ * sent to may be chosen again. */
 int drover_ticket_sent(drover_router *r, drover_pick *p) {
   struct ticket *t = find(r, p);
   if (!t || atom_get_u32(&t->state) != TICKET_PICKED)
@@ -95,6 +107,8 @@ int drover_ticket_sent(drover_router *r, drover_pick *p) {
 
 /* ---- settling ---- */
 
+/* Tokens by the node's own usage figures, dollars by its prices; negative or
+ * NaN dollars are not added, since a counter must not fall. */
 static void count(struct drover_router *r, uint32_t member,
                   const struct ticket *t, const drover_outcome *o) {
   struct tally_node *c = tally_of(&r->tally, member, t->node);
@@ -135,6 +149,9 @@ static double jitter(double rnd, uint32_t epoch, uint32_t node) {
 }
 
 
+/* Averages take only outcomes that say something about the node. An opening
+ * lowers the zone's hint `due_at`; two at once may leave the later one
+ * there, which the next tick corrects. */
 static void feed(struct drover_router *r, const struct ticket *t,
                  const drover_outcome *o, double now, double rnd) {
   drover_node *row = &r->table.rows[t->node];
@@ -168,6 +185,9 @@ static int begin_settling(struct ticket *t) {
 }
 
 
+/* In the order that the head of the file gives. From COUNTED on the reaper
+ * counts nothing for this ticket, from FREE on it is not the ticket's any
+ * more. */
 static void settle(struct drover_router *r, struct ticket *t,
                    const drover_outcome *o, double now, double rnd) {
   uint32_t member = (uint32_t)r->slot;
@@ -190,6 +210,8 @@ static void settle(struct drover_router *r, struct ticket *t,
 }
 
 
+/* The pick's number is forgotten whatever happens, so that a second call is
+ * refused before it looks at shared memory. */
 int drover_ticket_done(drover_router *r, drover_pick *p,
                        const drover_outcome *o, double now) {
   struct ticket *t = find(r, p);
@@ -201,6 +223,8 @@ int drover_ticket_done(drover_router *r, drover_pick *p,
 }
 
 
+/* Runs over all tickets ever used: at close there are few, and no list of
+ * open ones has to be kept in every decision. */
 void ticket_leave(struct drover_router *r) {
   if (r->pid != process_pid())
     return;                         /* never claimed, or the parent's */
