@@ -10,6 +10,7 @@
 #include "easy.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "../base/clock.h"
 
@@ -42,9 +43,16 @@ static int before_send(void *user, char *ip, char *local_ip, int port,
 
 static curl_socket_t open_socket(void *user, curlsocktype purpose,
                                  struct curl_sockaddr *at) {
-  (void)user;
+  int fd = socket(at->family, at->socktype | SOCK_CLOEXEC, at->protocol);
   (void)purpose;
-  return socket(at->family, at->socktype | SOCK_CLOEXEC, at->protocol);
+  net_watch_opened(user, fd);
+  return fd;
+}
+
+
+static int close_socket(void *user, curl_socket_t fd) {
+  net_watch_closing(user, fd);
+  return close(fd);
 }
 
 
@@ -76,7 +84,7 @@ static size_t take_bytes(char *bytes, size_t one, size_t size, void *user) {
 
 /* ---- options ---- */
 
-CURL *net_easy_new(void) {
+CURL *net_easy_new(struct net_watch *watch) {
   CURL *easy = curl_easy_init();
   CURLcode rc = easy ? CURLE_OK : CURLE_OUT_OF_MEMORY;
   SET(CURLOPT_NOSIGNAL, 1L);
@@ -105,6 +113,9 @@ CURL *net_easy_new(void) {
   SET(CURLOPT_VERBOSE, 0L);
   SET(CURLOPT_NOPROGRESS, 1L);
   SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+  SET(CURLOPT_OPENSOCKETDATA, watch);
+  SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+  SET(CURLOPT_CLOSESOCKETDATA, watch);
   SET(CURLOPT_PREREQFUNCTION, before_send);
   SET(CURLOPT_HEADERFUNCTION, take_line);
   SET(CURLOPT_WRITEFUNCTION, take_bytes);

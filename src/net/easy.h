@@ -8,10 +8,12 @@
 #include <curl/curl.h>
 
 #include "call.h"
+#include "watch.h"
 
 
-/* A handle with all that is the same for each call. NULL: no memory. */
-CURL *net_easy_new(void);
+/* A handle with all that is the same for each call. `watch` is told of each
+ * socket that it opens and closes. NULL: no memory. */
+CURL *net_easy_new(struct net_watch *watch);
 
 
 /* All that is a call's own, nothing of the last call left. The handle then

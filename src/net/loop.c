@@ -19,6 +19,7 @@
 #include "../base/process.h"
 #include "easy.h"
 #include "outcome.h"
+#include "watch.h"
 
 enum {
   EVENTS = 64,                      /* sockets looked at in one turn */
@@ -37,6 +38,7 @@ struct net_loop {
   pthread_t thread;
   /* From here on the thread's. */
   CURLM *multi;
+  struct net_watch watch;
   CURL *pool[POOLED];
   int pooled;
   struct net_call *running;
@@ -118,7 +120,8 @@ static void finish(struct net_loop *loop, struct net_call *call, CURLcode rc) {
 static void begin(struct net_loop *loop, struct net_call *call, int64_t now) {
   link_call(loop, call);
   call->shared = &loop->shared;
-  call->easy = loop->pooled ? loop->pool[--loop->pooled] : net_easy_new();
+  call->easy = loop->pooled ? loop->pool[--loop->pooled]
+                            : net_easy_new(&loop->watch);
   if (!call->easy || net_call_look(call, now)
       || net_easy_set(call->easy, call)
       || curl_multi_add_handle(loop->multi, call->easy) != CURLM_OK)
@@ -253,6 +256,8 @@ static void turn(struct net_loop *loop) {
       (void)!read(loop->wake, &count, sizeof count);
       continue;
     }
+    if (!net_watch_wanted(&loop->watch, events[i].data.fd))
+      continue;
     run_curl(loop, events[i].data.fd,
              (e & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0)
              | (e & EPOLLOUT ? CURL_CSELECT_OUT : 0)
@@ -280,6 +285,7 @@ static void *run(void *user) {
   while (loop->pooled)
     curl_easy_cleanup(loop->pool[--loop->pooled]);
   curl_multi_cleanup(loop->multi);
+  net_watch_deinit(&loop->watch);
   net_timers_deinit(&loop->shared.timers);
   return NULL;
 }
@@ -287,22 +293,16 @@ static void *run(void *user) {
 
 /* ---- libcurl's two callbacks of the multi handle ---- */
 
-/* `known` is what was assigned to the socket: NULL when it is new to us. */
 static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *user,
                         void *known) {
   struct net_loop *loop = user;
-  struct epoll_event e = { .data.fd = fd };
   (void)easy;
-  if (what == CURL_POLL_REMOVE) {
-    epoll_ctl(loop->epoll, EPOLL_CTL_DEL, fd, NULL);
-    return 0;
-  }
-  if (what & CURL_POLL_IN) e.events |= EPOLLIN;
-  if (what & CURL_POLL_OUT) e.events |= EPOLLOUT;
-  if (known)
-    return epoll_ctl(loop->epoll, EPOLL_CTL_MOD, fd, &e);
-  curl_multi_assign(loop->multi, fd, loop);
-  return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &e);
+  (void)known;
+  if (what == CURL_POLL_REMOVE)
+    what = 0;
+  return net_watch_set(&loop->watch, fd,
+                       (what & CURL_POLL_IN ? EPOLLIN : 0u)
+                       | (what & CURL_POLL_OUT ? EPOLLOUT : 0u));
 }
 
 
@@ -405,6 +405,7 @@ static int start(struct net_loop **out, drover_err *err) {
   loop->curl_ns = INT64_MAX;
   loop->epoll = epoll_create1(EPOLL_CLOEXEC);
   loop->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  net_watch_init(&loop->watch, loop->epoll);
   if (loop->epoll < 0 || loop->wake < 0 || !init_multi(loop)
       || !start_thread(loop)) {
     curl_multi_cleanup(loop->multi);
