@@ -1,9 +1,9 @@
 /* cpu_plain: the ops in plain C; what every other backend is checked against.
  *
  * Activations are float32, weights are dequantised a row at a time, the KV
- * pool is float32. Every sum has one order, fixed by its length alone: eight
- * partial sums, element i into sum i mod 8, then a tree over the eight. Rows
- * are never mixed, so a row's bits do not depend on its neighbours.
+ * pool is float32. Rows are never mixed and every sum has one order (cpu.h), so
+ * a row's bits do not depend on its neighbours. cpu_attn.c has the ops that
+ * know positions.
  *
  * SPDX-License-Identifier: MIT */
 #include <math.h>
@@ -12,82 +12,13 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "backend.h"
+#include "cpu.h"
 #include "quant.h"
-
-enum { LANES = 8, TILE = 4 };       /* partial sums; rows that share a pass */
-
-struct head {                       /* of a query: where its keys are */
-  uint32_t layer;
-  int      seq;
-  int32_t  pos;                     /* the last that it sees */
-  uint32_t group;                   /* its kv head */
-};
-
-struct engine_weight {
-  uint32_t type, cols, rows;
-  size_t row_bytes;
-  unsigned char *bytes;
-};
-
-struct engine_buffer {
-  uint32_t rows, width;
-  float *at;
-};
-
-struct engine_state {
-  struct engine_shape shape;
-  const struct engine_rows *rows;   /* of the step */
-  float *key, *value;               /* [layer][block][kv head][16][head_dim] */
-  size_t head_floats, layer_floats; /* of one head's block; of one layer */
-  float *cosine, *sine;             /* [context][rot / 2] */
-  float *weight;                    /* one dequantised row */
-  float *score;                     /* [context] of one head */
-};
 
 
 static int no_memory(drover_err *err) {
   return drover_fail(err, DROVER_ENOMEM, "no memory for the model's weights "
                      "and cache");
-}
-
-
-/* ---- sums ---- */
-
-/* Four floats as one value, which gcc and clang map onto any machine's
- * vectors: the lanes' sums stay apart, so the order of adds is as written. */
-typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
-
-
-static four four_at(const float *p) {
-  return *(const four *)p;
-}
-
-
-static float tree(const float *s) {
-  return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-}
-
-
-/* Add what is left behind element i, and the eight sums. */
-static float close_sum(four low, four high, const float *a, const float *b,
-                       uint32_t i, uint32_t n) {
-  float s[LANES];
-  memcpy(s, &low, sizeof low);
-  memcpy(s + 4, &high, sizeof high);
-  for (; i < n; i++)
-    s[i % LANES] += a[i] * b[i];
-  return tree(s);
-}
-
-
-static float dot(const float *a, const float *b, uint32_t n) {
-  four low = { 0 }, high = { 0 };
-  uint32_t i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    low += four_at(a + i) * four_at(b + i);
-    high += four_at(a + i + 4) * four_at(b + i + 4);
-  }
-  return close_sum(low, high, a, b, i, n);
 }
 
 
@@ -181,11 +112,6 @@ static int buffer_new(struct engine_buffer **out, uint32_t rows,
 }
 
 
-static float *row_of(const struct engine_buffer *b, uint32_t row) {
-  return b->at + (size_t)row * b->width;
-}
-
-
 static void upload(struct engine_buffer *b, const float *from, size_t count) {
   memcpy(b->at, from, count * sizeof *from);
 }
@@ -235,23 +161,6 @@ static void state_free(struct engine_state *s) {
 }
 
 
-/* Angles in double, rounded once: stepping them up in float drifts. */
-static void fill_rope(struct engine_state *s) {
-  const struct engine_shape *shape = &s->shape;
-  uint32_t half = shape->rot / 2;
-  for (uint32_t i = 0; i < half; i++) {
-    double turn = shape->rope_scale
-      * pow(shape->rope_base, -2.0 * i / shape->rot);
-    if (shape->rope_divisor)
-      turn /= shape->rope_divisor[i];
-    for (uint32_t pos = 0; pos < shape->context; pos++) {
-      s->cosine[(size_t)pos * half + i] = (float)cos(pos * turn);
-      s->sine[(size_t)pos * half + i] = (float)sin(pos * turn);
-    }
-  }
-}
-
-
 static uint32_t widest(const struct engine_shape *shape) {
   uint32_t q = shape->heads * shape->head_dim;
   uint32_t most = shape->width > shape->ff ? shape->width : shape->ff;
@@ -284,7 +193,7 @@ static int state_new(struct engine_state **out,
     state_free(s);
     return no_memory(err);
   }
-  fill_rope(s);
+  engine_cpu_rope(s);
   *out = s;
   return DROVER_OK;
 }
@@ -368,96 +277,6 @@ static void logits(struct engine_state *s, struct engine_buffer *y,
 }
 
 
-static void rotate(const struct engine_state *s, float *head, int32_t pos) {
-  uint32_t half = s->shape.rot / 2;
-  const float *c = s->cosine + (size_t)pos * half;
-  const float *t = s->sine + (size_t)pos * half;
-  for (uint32_t i = 0; i < half; i++) {
-    float a = head[2 * i], b = head[2 * i + 1];
-    head[2 * i] = a * c[i] - b * t[i];
-    head[2 * i + 1] = a * t[i] + b * c[i];
-  }
-}
-
-
-/* Where a position's values of kv head 0 are: head h is h * head_floats on. */
-static size_t place(const struct engine_state *s, uint32_t layer, int seq,
-                    int32_t pos) {
-  const struct engine_rows *rows = s->rows;
-  int32_t block = rows->block[(size_t)seq * (size_t)rows->block_ld
-                              + (size_t)pos / ENGINE_BLOCK_TOKENS];
-  return layer * s->layer_floats
-    + (size_t)block * s->shape.kv_heads * s->head_floats
-    + (size_t)(pos % ENGINE_BLOCK_TOKENS) * s->shape.head_dim;
-}
-
-
-static void store_row(struct engine_state *s, uint32_t layer, int seq,
-                      int32_t pos, float *row) {
-  const struct engine_shape *shape = &s->shape;
-  float *key = row + (size_t)shape->heads * shape->head_dim;
-  float *value = key + (size_t)shape->kv_heads * shape->head_dim;
-  size_t to = place(s, layer, seq, pos), bytes = shape->head_dim * sizeof *row;
-  for (uint32_t h = 0; h < shape->heads; h++)
-    rotate(s, row + (size_t)h * shape->head_dim, pos);
-  for (uint32_t h = 0; h < shape->kv_heads; h++, to += s->head_floats) {
-    size_t from = (size_t)h * shape->head_dim;
-    rotate(s, key + from, pos);
-    memcpy(s->key + to, key + from, bytes);
-    memcpy(s->value + to, value + from, bytes);
-  }
-}
-
-
-static void qkv_store(struct engine_state *s, uint32_t layer,
-                      struct engine_buffer *qkv) {
-  const struct engine_rows *rows = s->rows;
-  for (int seq = 0; seq < rows->seqs; seq++)
-    for (int r = rows->seq_start[seq]; r < rows->seq_start[seq + 1]; r++)
-      store_row(s, layer, seq, rows->pos[r], row_of(qkv, (uint32_t)r));
-}
-
-
-/* One query head over positions 0..pos. */
-static void attend(struct engine_state *s, const struct head *h,
-                   const float *q, float *to) {
-  uint32_t dim = s->shape.head_dim;
-  float scale = 1.0f / sqrtf((float)dim), most = -INFINITY, sum = 0;
-  size_t head = h->group * s->head_floats;
-  for (int32_t p = 0; p <= h->pos; p++) {
-    const float *k = s->key + place(s, h->layer, h->seq, p) + head;
-    float x = scale * dot(q, k, dim);
-    s->score[p] = x;
-    most = x > most ? x : most;
-  }
-  memset(to, 0, dim * sizeof *to);
-  for (int32_t p = 0; p <= h->pos; p++) {
-    const float *v = s->value + place(s, h->layer, h->seq, p) + head;
-    float weight = expf(s->score[p] - most);
-    sum += weight;
-    for (uint32_t i = 0; i < dim; i++)
-      to[i] += weight * v[i];
-  }
-  for (uint32_t i = 0; i < dim; i++)
-    to[i] /= sum;
-}
-
-
-static void attention(struct engine_state *s, struct engine_buffer *act,
-                      uint32_t layer, const struct engine_buffer *qkv) {
-  const struct engine_rows *rows = s->rows;
-  uint32_t dim = s->shape.head_dim;
-  uint32_t share = s->shape.heads / s->shape.kv_heads;
-  for (int seq = 0; seq < rows->seqs; seq++)
-    for (int r = rows->seq_start[seq]; r < rows->seq_start[seq + 1]; r++)
-      for (uint32_t i = 0; i < s->shape.heads; i++) {
-        struct head h = { layer, seq, rows->pos[r], i / share };
-        attend(s, &h, row_of(qkv, (uint32_t)r) + (size_t)i * dim,
-               row_of(act, (uint32_t)r) + (size_t)i * dim);
-      }
-}
-
-
 static void glu(struct engine_state *s, struct engine_buffer *act,
                 const struct engine_buffer *gu) {
   uint32_t ff = s->shape.ff;
@@ -494,7 +313,7 @@ const struct engine_backend engine_cpu_plain = {
   .state_bytes = state_bytes, .state_new = state_new,
   .state_free = state_free,
   .step_begin = step_begin, .step_end = step_end,
-  .embed = embed, .norm = norm, .matmul = matmul, .qkv_store = qkv_store,
-  .attention = attention, .glu = glu, .gather_norm = gather_norm,
-  .logits = logits,
+  .embed = embed, .norm = norm, .matmul = matmul,
+  .qkv_store = engine_cpu_qkv_store, .attention = engine_cpu_attention,
+  .glu = glu, .gather_norm = gather_norm, .logits = logits,
 };

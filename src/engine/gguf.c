@@ -6,20 +6,15 @@
  * SPDX-License-Identifier: MIT */
 #include "gguf.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "quant.h"
 
 enum {
-  HEAD_FIRST = 1 << 16,             /* bytes of the head read at first */
   KEY_LEAST = 8 + 1 + 4 + 1,        /* bytes of the smallest key and value */
   TENSOR_LEAST = 8 + 1 + 4 + 8 + 4 + 8
 };
@@ -372,114 +367,9 @@ static int parse(struct reader *r) {
 }
 
 
-/* ---- files ---- */
-
-/* Read bytes `have` to `want` of the file into the head. */
-static int grow_head(struct engine_gguf *g, size_t want, drover_err *err) {
-  unsigned char *head = mem_realloc(g->head, want);
-  if (!head)
-    return drover_fail(err, DROVER_ENOMEM, "no memory for a model's head");
-  g->head = head;
-  g->bytes = head;
-  int rc = engine_gguf_bytes(g, g->have, head + g->have, want - g->have, err);
-  if (!rc)
-    g->have = want;
+int engine_gguf_head(struct engine_gguf *g, int *more, drover_err *err) {
+  struct reader r = { .g = g, .err = err };
+  int rc = parse(&r);
+  *more = r.short_of;
   return rc;
-}
-
-
-static int parse_file(struct engine_gguf *g, drover_err *err) {
-  size_t want = HEAD_FIRST;
-  for (;;) {
-    if (want > g->file_bytes)
-      want = (size_t)g->file_bytes;
-    int rc = grow_head(g, want, err);
-    if (rc)
-      return rc;
-    struct reader r = { .g = g, .err = err };
-    rc = parse(&r);
-    if (!r.short_of)
-      return rc;
-    mem_free(g->key);
-    mem_free(g->tensor);
-    g->key = NULL;
-    g->tensor = NULL;
-    want = want > SIZE_MAX / 2 ? SIZE_MAX : want * 2;
-  }
-}
-
-
-static int open_file(struct engine_gguf *g, const char *path,
-                     drover_err *err) {
-  struct stat st;
-  g->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (g->fd < 0)
-    return drover_fail(err, errno == ENOENT ? DROVER_ENOTFOUND : DROVER_EINVAL,
-                       "cannot open %s: %s", path, strerror(errno));
-  if (fstat(g->fd, &st) || !S_ISREG(st.st_mode))
-    return drover_fail(err, DROVER_EINVAL, "%s is no regular file", path);
-  g->file_bytes = (uint64_t)st.st_size;
-  return parse_file(g, err);
-}
-
-
-static int new_reader(struct engine_gguf **out, drover_err *err) {
-  const uint16_t one = 1;
-  unsigned char first;
-  memcpy(&first, &one, 1);
-  if (first != 1)
-    return drover_fail(err, DROVER_ERESOURCE,
-                       "model files are not read on big-endian machines");
-  *out = mem_calloc(1, sizeof **out);
-  if (!*out)
-    return drover_fail(err, DROVER_ENOMEM, "no memory for a model file");
-  (*out)->fd = -1;
-  return DROVER_OK;
-}
-
-
-int engine_gguf_open(struct engine_gguf **out, const char *path,
-                     drover_err *err) {
-  struct engine_gguf *g = NULL;
-  int rc = new_reader(&g, err);
-  if (!rc)
-    rc = open_file(g, path, err);
-  if (rc) {
-    engine_gguf_close(g);
-    g = NULL;
-  }
-  *out = g;
-  return rc;
-}
-
-
-int engine_gguf_parse(struct engine_gguf **out, const void *bytes, size_t size,
-                      drover_err *err) {
-  struct engine_gguf *g = NULL;
-  int rc = new_reader(&g, err);
-  if (!rc) {
-    g->bytes = bytes;
-    g->have = size;
-    g->file_bytes = size;
-    struct reader r = { .g = g, .err = err };
-    rc = parse(&r);
-  }
-  if (rc) {
-    engine_gguf_close(g);
-    g = NULL;
-  }
-  *out = g;
-  return rc;
-}
-
-
-void engine_gguf_close(struct engine_gguf *g) {
-  if (!g)
-    return;
-  if (g->fd >= 0)
-    close(g->fd);
-  mem_free(g->key);
-  mem_free(g->tensor);
-  mem_free(g->head);
-  mem_free(g);
 }

@@ -122,6 +122,12 @@ int engine_gguf_read(const struct engine_gguf *g,
                      void *to, size_t size, drover_err *err);
 
 
+/* gguf.c, for gguf_file.c: parse what is in memory of the head. *more is 1 when
+ * the file goes on and the head with it: then nothing is wrong yet, and it is
+ * parsed anew with more bytes. */
+int engine_gguf_head(struct engine_gguf *g, int *more, drover_err *err);
+
+
 /* A name out of a file as printable text, for errors: cut, '?' for the rest. */
 struct engine_gguf_shown { char text[80]; };
 struct engine_gguf_shown engine_gguf_show(const char *name, size_t size);

@@ -1,10 +1,7 @@
 /* gguf: values and tensors by name, with their types checked. See gguf.h.
  *
  * SPDX-License-Identifier: MIT */
-#include <errno.h>
-#include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "../base/err.h"
 #include "gguf.h"
@@ -143,38 +140,4 @@ int engine_gguf_array(const struct engine_gguf *g, const char *name,
                        type_names[k->item], type_names[item]);
   *out = k;
   return DROVER_OK;
-}
-
-
-int engine_gguf_bytes(const struct engine_gguf *g, uint64_t at, void *to,
-                      size_t size, drover_err *err) {
-  char *p = to;
-  if (g->fd < 0) {
-    memcpy(p, g->bytes + at, size);
-    return DROVER_OK;
-  }
-  while (size) {
-    ssize_t n = pread(g->fd, p, size, (off_t)at);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      return drover_fail(err, DROVER_EFORMAT, "cannot read byte %" PRIu64
-                         " of the file: %s", at,
-                         n ? strerror(errno) : "it became shorter");
-    p += n;
-    at += (uint64_t)n;
-    size -= (size_t)n;
-  }
-  return DROVER_OK;
-}
-
-
-int engine_gguf_read(const struct engine_gguf *g,
-                     const struct engine_gguf_tensor *t, uint64_t from,
-                     void *to, size_t size, drover_err *err) {
-  if (from > t->bytes || size > t->bytes - from)
-    return drover_fail(err, DROVER_EINTERNAL, "tensor %s: byte %" PRIu64
-                       " of %" PRIu64, engine_gguf_show(t->name,
-                       t->name_size).text, from, t->bytes);
-  return engine_gguf_bytes(g, t->at + from, to, size, err);
 }

@@ -11,7 +11,7 @@
 #include "../drover.h"
 
 struct engine_draw {
-  float    temperature;             /* 0: the best token, the lowest of equals */
+  float    temperature;             /* 0: the best, the lowest of equals */
   uint32_t top_k;                   /* 0: off */
   float    top_p;                   /* in (0, 1]; 1: off */
   uint64_t seed, position;          /* position: of the token in the reply */

@@ -114,6 +114,15 @@ int engine_ids_add(struct engine_ids *ids, int32_t id);
 void engine_ids_deinit(struct engine_ids *ids);
 
 
+/* ---- loading: special.c's part of engine_vocab_new() ---- */
+
+/* The sorted list of special tokens, behind types and texts; then the numbers
+ * that the file's keys name, and what ends a reply. */
+int engine_vocab_specials(struct engine_vocab *v, drover_err *err);
+int engine_vocab_ids(struct engine_vocab *v, const struct engine_gguf *g,
+                     drover_err *err);
+
+
 /* ---- the two kinds: pieces of plain text, called by encode ---- */
 
 /* bpe.c; spm.c. `lead`: put SPM's blank in front, where the file wants it. */

@@ -1,0 +1,99 @@
+/* cpu: what the two files of the plain backend share: its things, and the one
+ * way to sum.
+ *
+ * Every sum has one order, fixed by its length alone: eight partial sums,
+ * element i into sum i mod 8, then a tree over the eight. So a row's bits
+ * depend neither on its neighbours nor on how wide a machine's vectors are.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DROVER_ENGINE_CPU_H
+#define DROVER_ENGINE_CPU_H
+
+#include <string.h>
+
+#include "backend.h"
+
+enum { LANES = 8, TILE = 4 };       /* partial sums; rows that share a pass */
+
+struct head {                       /* of a query: where its keys are */
+  uint32_t layer;
+  int      seq;
+  int32_t  pos;                     /* the last that it sees */
+  uint32_t group;                   /* its kv head */
+};
+
+struct engine_weight {
+  uint32_t type, cols, rows;
+  size_t row_bytes;
+  unsigned char *bytes;
+};
+
+struct engine_buffer {
+  uint32_t rows, width;
+  float *at;
+};
+
+struct engine_state {
+  struct engine_shape shape;
+  const struct engine_rows *rows;   /* of the step */
+  float *key, *value;               /* [layer][block][kv head][16][head_dim] */
+  size_t head_floats, layer_floats; /* of one head's block; of one layer */
+  float *cosine, *sine;             /* [context][rot / 2] */
+  float *weight;                    /* one dequantised row */
+  float *score;                     /* [context] of one head */
+};
+
+/* ---- sums ---- */
+
+/* Four floats as one value, which gcc and clang map onto any machine's
+ * vectors: the lanes' sums stay apart, so the order of adds is as written. */
+typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+
+
+static inline four four_at(const float *p) {
+  return *(const four *)p;
+}
+
+
+static inline float tree(const float *s) {
+  return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+
+
+/* Add what is left behind element i, and the eight sums. */
+static inline float close_sum(four low, four high, const float *a,
+                              const float *b, uint32_t i, uint32_t n) {
+  float s[LANES];
+  memcpy(s, &low, sizeof low);
+  memcpy(s + 4, &high, sizeof high);
+  for (; i < n; i++)
+    s[i % LANES] += a[i] * b[i];
+  return tree(s);
+}
+
+
+static inline float dot(const float *a, const float *b, uint32_t n) {
+  four low = { 0 }, high = { 0 };
+  uint32_t i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    low += four_at(a + i) * four_at(b + i);
+    high += four_at(a + i + 4) * four_at(b + i + 4);
+  }
+  return close_sum(low, high, a, b, i, n);
+}
+
+
+static inline float *row_of(const struct engine_buffer *b, uint32_t row) {
+  return b->at + (size_t)row * b->width;
+}
+
+
+/* cpu_attn.c: the two ops that know positions (see backend.h), and the table
+ * of angles that the first of them reads. */
+void engine_cpu_rope(struct engine_state *s);
+void engine_cpu_qkv_store(struct engine_state *s, uint32_t layer,
+                          struct engine_buffer *qkv);
+void engine_cpu_attention(struct engine_state *s, struct engine_buffer *act,
+                          uint32_t layer, const struct engine_buffer *qkv);
+
+#endif

@@ -1,0 +1,136 @@
+/* special: the tokens of a vocabulary that are more than text: which ones are
+ * parsed in a template, which one begins a prompt, which ones end a reply. See
+ * vocab.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "vocab.h"
+
+
+/* Texts that end a reply, whatever the keys say. */
+static const char *const end_texts[] = {
+  "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>",
+  "<|end_of_text|>", "<|eom_id|>", "<EOT>", "</s>"
+};
+
+
+static int text_order(const struct engine_vocab *v, int32_t a, int32_t b) {
+  size_t a_size = v->start[a + 1] - v->start[a];
+  size_t b_size = v->start[b + 1] - v->start[b];
+  int d = memcmp(v->bytes + v->start[a], v->bytes + v->start[b],
+                 a_size < b_size ? a_size : b_size);
+  return d ? d : (a_size > b_size) - (a_size < b_size);
+}
+
+
+static int order_special(const void *a, const void *b, void *vocab) {
+  int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+  int d = text_order(vocab, x, y);
+  return d ? d : (x > y) - (x < y);
+}
+
+
+static int is_special(const struct engine_vocab *v, uint32_t id) {
+  return (v->type[id] == ENGINE_TOKEN_CONTROL
+          || v->type[id] == ENGINE_TOKEN_UNKNOWN
+          || v->type[id] == ENGINE_TOKEN_USER)
+    && v->start[id + 1] > v->start[id];
+}
+
+
+int engine_vocab_specials(struct engine_vocab *v, drover_err *err) {
+  uint32_t count = 0, kept = 0;
+  for (uint32_t i = 0; i < v->size; i++)
+    count += (uint32_t)is_special(v, i);
+  v->special = mem_alloc(count * sizeof *v->special);
+  if (!v->special)
+    return drover_fail(err, DROVER_ENOMEM, "no memory for a vocabulary");
+  for (uint32_t i = 0; i < v->size; i++)
+    if (is_special(v, i))
+      v->special[v->specials++] = (int32_t)i;
+  if (count)
+    qsort_r(v->special, count, sizeof *v->special, order_special, v);
+  for (uint32_t i = 0; i < count; i++)      /* of equal texts the first id */
+    if (!kept || text_order(v, v->special[kept - 1], v->special[i]))
+      v->special[kept++] = v->special[i];
+  v->specials = kept;
+  return DROVER_OK;
+}
+
+
+static int load_id(const struct engine_vocab *v, const struct engine_gguf *g,
+                   const char *name, int32_t *out, drover_err *err) {
+  uint32_t id;
+  int rc = engine_gguf_u32(g, name, &id, err);
+  if (rc)
+    return rc == DROVER_ENOTFOUND ? DROVER_OK : rc;
+  if (id >= v->size)
+    return drover_fail(err, DROVER_EFORMAT, "%s is %" PRIu32 " of %" PRIu32
+                       " tokens", name, id, v->size);
+  *out = (int32_t)id;
+  return DROVER_OK;
+}
+
+
+static int load_flag(const struct engine_gguf *g, const char *name, int *out,
+                     drover_err *err) {
+  int rc = engine_gguf_bool(g, name, out, err);
+  return rc == DROVER_ENOTFOUND ? DROVER_OK : rc;
+}
+
+
+static void mark_ends(struct engine_vocab *v) {
+  for (uint32_t i = 0; i < v->size; i++)
+    for (size_t t = 0; t < sizeof end_texts / sizeof end_texts[0]; t++) {
+      size_t size = strlen(end_texts[t]);
+      if (v->type[i] == ENGINE_TOKEN_CONTROL
+          && v->start[i + 1] - v->start[i] == size
+          && !memcmp(v->bytes + v->start[i], end_texts[t], size))
+        v->ends[i] = 1;
+    }
+}
+
+
+int engine_vocab_ids(struct engine_vocab *v, const struct engine_gguf *g,
+                     drover_err *err) {
+  int spm = v->kind == ENGINE_VOCAB_SPM;
+  int32_t turn = -1, message = -1, padding = -1, separator = -1;
+  v->bos = spm && v->size > 1 ? 1 : -1;     /* SentencePiece's own numbers */
+  v->eos = spm && v->size > 2 ? 2 : -1;
+  v->unknown = spm ? 0 : -1;
+  v->add_bos = spm || v->pre->add_bos;
+  v->space_prefix = spm;
+  const struct { const char *name; int32_t *to; } ids[] = {
+    { "tokenizer.ggml.bos_token_id", &v->bos },
+    { "tokenizer.ggml.eos_token_id", &v->eos },
+    { "tokenizer.ggml.eot_token_id", &turn },
+    { "tokenizer.ggml.eom_token_id", &message },
+    { "tokenizer.ggml.unknown_token_id", &v->unknown },
+    { "tokenizer.ggml.padding_token_id", &padding },
+    { "tokenizer.ggml.seperator_token_id", &separator },
+  };
+  int rc = DROVER_OK;
+  for (size_t i = 0; i < sizeof ids / sizeof ids[0] && !rc; i++)
+    rc = load_id(v, g, ids[i].name, ids[i].to, err);
+  if (!rc)
+    rc = load_flag(g, "tokenizer.ggml.add_bos_token", &v->add_bos, err);
+  if (!rc)
+    rc = load_flag(g, "tokenizer.ggml.add_space_prefix", &v->space_prefix,
+                   err);
+  if (rc)
+    return rc;
+  if (v->add_bos && v->bos < 0)
+    return drover_fail(err, DROVER_EFORMAT, "tokenizer.ggml.add_bos_token is "
+                       "set and there is no bos_token_id");
+  const int32_t ends[] = { v->eos, turn, message };
+  for (int i = 0; i < 3; i++)
+    if (ends[i] >= 0)
+      v->ends[ends[i]] = 1;
+  mark_ends(v);
+  return DROVER_OK;
+}
