@@ -40,6 +40,18 @@ local function ask(router, f, p)
 end
 
 
+-- Why there is no node after a policy said nil.
+local function none(router, p)
+  for i = 1, router.view.count do
+    if C.drover_pick_may(router.handle, p, i) == 1 then
+      ffi.copy(c_err.text, "the policy takes none of the nodes")
+      return C.DROVER_ENONODE
+    end
+  end
+  return C.drover_pick_why(router.handle, p, c_err)
+end
+
+
 local function choose_lua(router, p, policy, call, opts)
   local handle = router.handle
   C.drover_pick_begin(handle, p, C.drover_clock(), router.random())
@@ -51,7 +63,7 @@ local function choose_lua(router, p, policy, call, opts)
       row = ask(router, policy.f, p)
     end
     if row == 0 then
-      return C.drover_pick_why(handle, p, c_err)
+      return none(router, p)
     end
     if not row then
       return C.drover_pick_node(handle, p, p.now, p.rnd, c_err)

@@ -57,6 +57,9 @@ describe("the trial of a policy", function()
 
   local bad = {
     { "an endless loop", function() while true do end end, "instructions" },
+    { "one that catches errors", function()
+        while true do pcall(function() while true do end end) end
+      end, "instructions" },
     { "a Lua error", function() return nil + 1 end, "raised" },
     { "row 0", function() return 0 end, "answered 0" },
     { "a row past the last", function(n) return n.count + 1 end, "answered" },
@@ -109,7 +112,9 @@ describe("a policy in service", function()
     over(function() return nil end)
     local id, e = pick()
     assert.is_nil(id)
-    assert.is_true(drover.is_err(e))
+    assert.equal("no_node", e.kind)
+    assert.truthy(e.message:find("takes none", 1, true), e.message)
+    assert.falsy(router:metrics():find('limit="node"} 1', 1, true))
   end)
 
   it("that raises is counted, and the default decides", function()
@@ -192,7 +197,7 @@ describe("a policy from a file", function()
 
   for name, text in pairs {
     ["does not parse"] = "return function(", ["raises"] = "error('x')",
-    ["is no function"] = "return 5",
+    ["is no function"] = "return 5", ["never ends"] = "while true do end",
   } do
     it("that " .. name .. " is refused at the start", function()
       write(text)

@@ -62,7 +62,7 @@ local function load_text(text, path)
   if not chunk then
     return nil, why
   end
-  local ok, f = pcall(chunk)
+  local ok, f = trial.guarded(chunk)
   if not ok then
     return nil, tostring(f)
   end

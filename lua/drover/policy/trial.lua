@@ -80,22 +80,39 @@ local function all(f)
 end
 
 
--- Returns true, or nil and what is wrong with the policy.
-function _M.run(f)
+-- A hook that raises at each instruction from its first call on, until we
+-- are back in guarded(): a loop may catch what it raises.
+local function stop()
+  if debug.getinfo(2, "f").func == _M.guarded then
+    debug.sethook()
+    return
+  end
+  debug.sethook(stop, "", 1)
+  error("more than " .. INSTRUCTIONS .. " instructions", 0)
+end
+
+
+-- pcall(f, ...) with the JIT off and so many instructions at most.
+function _M.guarded(f, ...)
   local was_on = jit.status()
   local hook, mask, every = debug.gethook()
   jit.off()
   jit.flush()
-  debug.sethook(function()
-    error("more than " .. INSTRUCTIONS .. " instructions", 0)
-  end, "", INSTRUCTIONS)
-  local ok, why = pcall(all, f)
+  debug.sethook(stop, "", INSTRUCTIONS)
+  local ok, result = pcall(f, ...)
   debug.sethook(hook, mask, every)
   if was_on then
     jit.on()
   end
+  return ok, result
+end
+
+
+-- Returns true, or nil and what is wrong with the policy.
+function _M.run(f)
+  local ok, why = _M.guarded(all, f)
   if not ok then
-    why = tostring(why)
+    why = "raised: " .. tostring(why)
   end
   if why then
     return nil, why
