@@ -421,13 +421,11 @@ int drover_engine_open(drover_engine **out, const drover_engine_config *c,
                        drover_err *err);
 void drover_engine_close(drover_engine *e);     /* takes NULL */
 void drover_engine_describe(drover_engine *e, drover_engine_info *out);
-
 typedef struct drover_engine_load {
   uint32_t running, waiting, kv_tokens_used, kv_tokens;
   double   steps, tokens;           /* since it was opened */
 } drover_engine_load;
 void drover_engine_busy(drover_engine *e, drover_engine_load *out);
-
 typedef struct drover_text { const char *data; size_t size; } drover_text;
 typedef struct drover_message { drover_text role, content; } drover_message;
 
@@ -482,19 +480,21 @@ long drover_json_unescape(const char *from, size_t size, char *to);
 
 typedef struct drover_span {
   size_t  start, stop;              /* byte offsets, stop is one past */
-  int32_t type;                     /* the value's first byte: { [ " t f n, and
-                                     * 0 (the digit) for any number */
+  int32_t type;                     /* first byte: { [ " t f n, '0': a number */
 } drover_span;
 
-/* Find the bytes of one field. `path` is a run of steps, each closed by a NUL:
- * "kNAME" is a member of an object, "i7" the element 7 of an array (from 0).
- * DROVER_OK, DROVER_ENOTFOUND, or DROVER_EFORMAT. The first of equal keys
- * wins; keys compare after unescaping. The whole text is checked; other
- * values may be up to 1024 deep. */
+/* Find one field. `path` is a run of steps, each closed by a NUL: "kNAME" is a
+ * member of an object, "i7" an array's element 7 (from 0). 0, DROVER_ENOTFOUND
+ * or DROVER_EFORMAT. The first of equal keys wins; they compare unescaped. The
+ * whole text is checked; other values may be 1024 deep. */
 int drover_json_find(const char *json, size_t size, const char *path,
                      size_t path_size, drover_span *out, drover_err *err);
 /* 0 when the whole text is one well-formed JSON value no deeper than 128. */
 int drover_json_check(const char *json, size_t size, drover_err *err);
+/* The same, and an object's members of these names, each closed by a NUL: the
+ * first of equal keys. What is absent has a type of 0, not '0'. */
+int drover_json_members(const char *json, size_t size, const char *names,
+                        int count, drover_span *out, drover_err *err);
 /* cdef end */
 #pragma GCC visibility pop
 #endif

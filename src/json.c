@@ -7,6 +7,8 @@
  * SPDX-License-Identifier: MIT */
 #include "base/json.h"
 
+#include <string.h>
+
 #include "base/err.h"
 #include "drover.h"
 
@@ -241,5 +243,36 @@ int drover_json_check(const char *json, size_t size, drover_err *err) {
   struct json j;
   json_open(&j, json, size);
   json_skip(&j, NULL);
+  return json_close(&j, err);
+}
+
+
+/* Where in `out` the value of this key goes; NULL when nobody asked for it or
+ * it has been seen. A value at the cursor never has the type 0. */
+static drover_span *place_of(const struct json_text *key, const char *name,
+                             int count, drover_span *out) {
+  for (int i = 0; i < count; i++) {
+    size_t size = strlen(name);
+    if ((!key->plain || key->size == size) && json_is(key, name, size))
+      return out[i].type ? NULL : &out[i];
+    name += size + 1;
+  }
+  return NULL;
+}
+
+
+int drover_json_members(const char *json, size_t size, const char *names,
+                        int count, drover_span *out, drover_err *err) {
+  struct json j;
+  struct json_text key;
+  memset(out, 0, (size_t)count * sizeof *out);
+  json_open(&j, json, size);
+  if (json_kind(&j) == JSON_OBJECT) {
+    json_enter(&j);
+    while (json_next(&j, &key))
+      json_skip(&j, place_of(&key, names, count, out));
+  } else {
+    json_skip(&j, NULL);
+  }
   return json_close(&j, err);
 }

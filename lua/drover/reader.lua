@@ -9,6 +9,7 @@ local err = require "drover.err"
 local json = require "drover.json"
 
 local band = bit.band
+local cast = ffi.cast
 local ffi_string = ffi.string
 local lower = string.lower
 
@@ -217,28 +218,29 @@ local function push_reply(attempt, reply)
 end
 
 
-local span = ffi.new("drover_span")
-
-
--- A member of a body as text, or nil where it is no object.
-local function object_in(body, path)
-  if C.drover_json_find(body, #body, path, #path, span, nil) == 0
-     and span.type == OBJECT then
-    return body:sub(tonumber(span.start) + 1, tonumber(span.stop))
-  end
-end
+local MEMBERS = "choices\0error\0usage\0"
+local MESSAGE = "i0\0kmessage\0"       -- in choices
+local members, span = ffi.new("drover_span[3]"), ffi.new("drover_span")
 
 
 -- Whether a reply that passes as it came (call.pass) is a chat completion;
 -- its usage is all that is read of it.
 local function passes(attempt, body)
-  if C.drover_json_check(body, #body, nil) ~= 0
-     or not object_in(body, "kchoices\0i0\0kmessage\0")
-     or object_in(body, "kerror\0") then
+  local bytes = cast("const char *", body)
+  if C.drover_json_members(bytes, #body, MEMBERS, 3, members, nil) ~= 0
+     or members[1].type == OBJECT then
     return false
   end
-  local usage = object_in(body, "kusage\0")
-  attempt.usage = usage and json.decode(usage) or nil
+  local choices, usage = members[0], members[2]
+  if choices.type == 0
+     or C.drover_json_find(bytes + choices.start, choices.stop - choices.start,
+                           MESSAGE, #MESSAGE, span, nil) ~= 0
+     or span.type ~= OBJECT then
+    return false
+  end
+  attempt.usage = usage.type == OBJECT
+    and json.decode(ffi_string(bytes + usage.start, usage.stop - usage.start))
+    or nil
   attempt.reply = { usage = attempt.usage }
   return true
 end

@@ -191,6 +191,47 @@ describe("drover_json_find()", function()
 end)
 
 
+describe("drover_json_members()", function()
+  local names = "a\0bc\0"
+
+
+  -- Code, and the texts of both members; nil for an absent one.
+  local function members(text)
+    local at, size = page:put(text)
+    local spans, out = ffi.new("drover_span[2]"), {}
+    local rc = C.drover_json_members(at, size, names, 2, spans, err)
+    for i = 0, 1 do
+      local span = spans[i]
+      out[i + 1] = span.type ~= 0
+        and text:sub(tonumber(span.start) + 1, tonumber(span.stop)) or nil
+    end
+    return rc, out[1], out[2]
+  end
+
+
+  it("gives the first of equal keys, whatever their order and escapes", function()
+    assert.same({ 0, "0", '"x"' }, { members('{"bc":"x","a":0,"a":2}') })
+    assert.same({ 0, "[1]", "null" },
+                { members(' {"b\\u0063" :null, "\\u0061": [1] ,"bc":3}') })
+  end)
+
+  it("says what is absent", function()
+    assert.same({ 0, nil, "{}" }, { members('{"ab":1,"bc":{},"":2,"bcd":3}') })
+    for _, text in ipairs{ "{}", "[]", '"a"', '[{"a":1}]', '{"x":{"a":1}}' } do
+      assert.same({ 0 }, { members(text) })
+    end
+  end)
+
+  it("checks the whole text, 128 deep", function()
+    for _, text in ipairs{ "", '{"a":1', '{"a":1}}', '{"a":1,"z":}', '{"a" 1}' } do
+      assert.equal(EFORMAT, (members(text)))
+    end
+    assert.equal(0, (members('{"z":' .. in_array(127) .. "}")))
+    assert.equal(EFORMAT, (members('{"z":' .. in_array(128) .. "}")))
+  end)
+end)
+
+
 describe("drover_json_unescape()", function()
   local rows = {
     { "", "" },

@@ -8,6 +8,19 @@
 
 #include "drover.h"
 
+static void try_members(const char *text, size_t size, int good) {
+  drover_span spans[2], same;
+  int rc = drover_json_members(text, size, "a\0choices", 2, spans, NULL);
+  must(rc == (good ? DROVER_OK : DROVER_EFORMAT));
+  for (int i = 0; i < 2 && good; i++) {
+    const char *path = i ? "kchoices" : "ka";
+    rc = drover_json_find(text, size, path, strlen(path) + 1, &same, NULL);
+    must((rc == DROVER_OK) == (spans[i].type != 0));
+    must(rc || (same.start == spans[i].start && same.stop == spans[i].stop));
+  }
+}
+
+
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
 
@@ -58,6 +71,19 @@ static void try_find(const char *text, size_t size, int good) {
 }
 
 
+static void try_members(const char *text, size_t size, int good) {
+  drover_span spans[2], same;
+  int rc = drover_json_members(text, size, "a\0choices", 2, spans, NULL);
+  must(rc == (good ? DROVER_OK : DROVER_EFORMAT));
+  for (int i = 0; i < 2 && good; i++) {
+    const char *path = i ? "kchoices" : "ka";
+    rc = drover_json_find(text, size, path, strlen(path) + 1, &same, NULL);
+    must((rc == DROVER_OK) == (spans[i].type != 0));
+    must(rc || (same.start == spans[i].start && same.stop == spans[i].stop));
+  }
+}
+
+
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
   char *text = malloc(size ? size : 1);
   must(text != NULL);
@@ -68,6 +94,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
   must(good || err.code == DROVER_EFORMAT);
   try_delta(text, size, good);
   try_find(text, size, good);
+  try_members(text, size, good);
   try_unescape(text, size, 0);
   free(text);
   return 0;

@@ -12,8 +12,10 @@ local _M = {}
 
 local MESSAGES_MAX = 4096
 local OBJECT = ("{"):byte()
+local QUOTE = ('"'):byte()
+local TWICE = "model\0stream\0"      -- must not be said twice and differently
 local scan_err = ffi.new("drover_err")
-local span = ffi.new("drover_span")
+local places = ffi.new("drover_span[2]")
 
 
 local function named(value)
@@ -157,19 +159,24 @@ table.sort(ORDER)
 
 
 -- Whoever reads the first of two equal keys would route otherwise than the
--- one who reads the last; so they must agree. cjson keeps the last.
-local function same_first(text, name, value)
-  local path = "k" .. name .. "\0"
-  if C.drover_json_find(text, #text, path, #path, span, scan_err) ~= 0 then
-    return value == nil
+-- one who reads the last; so they must agree. cjson keeps the last. `place`
+-- is where the first one's value stands.
+local function same_first(text, place, value)
+  if place.type == 0 then return value == nil end
+  local from, to = tonumber(place.start) + 1, tonumber(place.stop)
+  if place.type == QUOTE and text:sub(from + 1, to - 1) == value
+     and not value:find("\\", 1, true) then
+    return true                       -- without an escape it says itself
   end
-  local first = text:sub(tonumber(span.start) + 1, tonumber(span.stop))
+  local first = text:sub(from, to)
   return first == "null" and value == nil or json.decode(first) == value
 end
 
 
 local function not_json(text)
-  if C.drover_json_check(text, #text, scan_err) == 0 then return nil end
+  if C.drover_json_members(text, #text, TWICE, 2, places, scan_err) == 0 then
+    return nil
+  end
   return { message = "We could not parse the JSON body of your request: "
                      .. ffi.string(scan_err.text) .. "." }
 end
@@ -193,8 +200,8 @@ function _M.read(text)
     problem = value ~= nil and FIELDS[name](value, name)
     if problem then return nil, problem end
   end
-  if not same_first(text, "model", request.model)
-     or not same_first(text, "stream", request.stream) then
+  if not same_first(text, places[0], request.model)
+     or not same_first(text, places[1], request.stream) then
     return nil, { message = "The JSON body names 'model' or 'stream' twice." }
   end
   return request
