@@ -8,19 +8,6 @@
 
 #include "drover.h"
 
-static void try_members(const char *text, size_t size, int good) {
-  drover_span spans[2], same;
-  int rc = drover_json_members(text, size, "a\0choices", 2, spans, NULL);
-  must(rc == (good ? DROVER_OK : DROVER_EFORMAT));
-  for (int i = 0; i < 2 && good; i++) {
-    const char *path = i ? "kchoices" : "ka";
-    rc = drover_json_find(text, size, path, strlen(path) + 1, &same, NULL);
-    must((rc == DROVER_OK) == (spans[i].type != 0));
-    must(rc || (same.start == spans[i].start && same.stop == spans[i].stop));
-  }
-}
-
-
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
 
