@@ -88,6 +88,12 @@ describe("gateway.config", function()
     end
   end)
 
+  it("stops a file that never ends", function()
+    local settings, why = config.parse("while true do end", "gw.lua")
+    assert.is_nil(settings)
+    assert.equal("gw.lua: more than 1000000 instructions", why)
+  end)
+
   it("cannot change our own libraries", function()
     config.parse("string.format = nil return {}", "gw.lua")
     assert.is_function(string.format)

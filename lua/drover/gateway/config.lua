@@ -7,6 +7,8 @@
 --            keys = { { key = "…", name = "ann" } } }
 --
 -- SPDX-License-Identifier: MIT
+local bounded = require "drover.bounded"
+
 local _M = {}
 
 _M.KEYS_MAX = 4096
@@ -187,8 +189,11 @@ end
 function _M.parse(text, name)
   local chunk, why = load(text, "=" .. name, "t", environment())
   if not chunk then return nil, why end
-  local ok, given = pcall(chunk)
-  if not ok then return nil, tostring(given) end
+  local ok, given = bounded.call(chunk)
+  if not ok then
+    why = tostring(given)
+    return nil, why:find(name, 1, true) == 1 and why or name .. ": " .. why
+  end
   local out
   out, why = _M.check(given)
   if not out then return nil, name .. ": " .. why end

@@ -5,6 +5,7 @@
 -- SPDX-License-Identifier: MIT
 local ffi = require "ffi"
 local C = require "drover.core"
+local bounded = require "drover.bounded"
 local trial = require "drover.policy.trial"
 
 local _M = {}
@@ -62,7 +63,7 @@ local function load_text(text, path)
   if not chunk then
     return nil, why
   end
-  local ok, f = trial.guarded(chunk)
+  local ok, f = bounded.call(chunk)
   if not ok then
     return nil, tostring(f)
   end

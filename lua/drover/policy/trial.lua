@@ -8,11 +8,11 @@
 -- SPDX-License-Identifier: MIT
 local ffi = require "ffi"
 local C = require "drover.core"
+local bounded = require "drover.bounded"
 local view = require "drover.policy.view"
 
 local _M = {}
 
-local INSTRUCTIONS = 1000000
 local COUNTS = { 0, 1, 16, 256 }
 local NAN = 0 / 0
 
@@ -80,37 +80,9 @@ local function all(f)
 end
 
 
--- A hook that raises at each instruction from its first call on, until we
--- are back in guarded(): a loop may catch what it raises.
-local function stop()
-  if debug.getinfo(2, "f").func == _M.guarded then
-    debug.sethook()
-    return
-  end
-  debug.sethook(stop, "", 1)
-  error("more than " .. INSTRUCTIONS .. " instructions", 0)
-end
-
-
--- pcall(f, ...) with the JIT off and so many instructions at most.
-function _M.guarded(f, ...)
-  local was_on = jit.status()
-  local hook, mask, every = debug.gethook()
-  jit.off()
-  jit.flush()
-  debug.sethook(stop, "", INSTRUCTIONS)
-  local ok, result = pcall(f, ...)
-  debug.sethook(hook, mask, every)
-  if was_on then
-    jit.on()
-  end
-  return ok, result
-end
-
-
 -- Returns true, or nil and what is wrong with the policy.
 function _M.run(f)
-  local ok, why = _M.guarded(all, f)
+  local ok, why = bounded.call(all, f)
   if not ok then
     why = "raised: " .. tostring(why)
   end
