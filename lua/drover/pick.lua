@@ -19,6 +19,7 @@ local function refused(code)
   return nil, err.from_c(code, c_err, {
     phase = code == C.DROVER_EOVERLOADED and "limit" or "pick",
     code = kind == "not_found" and "model_not_found" or nil,
+    param = kind == "not_found" and "model" or nil,
   })
 end
 
