@@ -60,7 +60,10 @@ local function open(opts)
   else
     ok, router, name = pcall(local_router, opts.model)
   end
-  if not ok then return nil, (tostring(router):gsub("^nodes%[1%]%.", "")) end
+  if not ok then
+    local why = tostring(router):gsub("^.-nodes%[1%]%.url", "--url")
+    return nil, (why:gsub("^.-nodes%[1%]%.key", "DROVER_API_KEY"))
+  end
   if not router then return nil, tostring(name) end
   if not opts.url then
     name = require("drover.node").model_of_path(opts.model or place.model())

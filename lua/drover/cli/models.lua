@@ -60,7 +60,8 @@ function _M.list(base, key)
   local answer = sink.status == 200 and json.decode(sink.body or "")
   local rows = type(answer) == "table" and answer.data
   if type(rows) ~= "table" then
-    return nil, "it answered " .. tostring(sink.status)
+    return nil, "it gave no list of models (HTTP " .. tostring(sink.status)
+                .. "); name one with --name"
   end
   local names = {}
   for _, row in ipairs(rows) do
