@@ -276,7 +276,7 @@ end
 
 
 function _M.sleep(s)
-  ngx.sleep(s)
+  ngx.sleep(math.max(0.001, s))         -- 0 is another thing to nginx
 end
 
 
