@@ -161,6 +161,32 @@ describe("the table of nodes", function()
     assert.equal(5, C.drover_nodes(r)[1].first_token_ms)
   end)
 
+  it("takes its models at every moment of being added again", function()
+    local models = {}
+    for i = 1, 64 do
+      models[i] = "m" .. i
+    end
+    local config, keep = router.node{ id = "a", models = models }
+    local row = C.drover_node_add(r, config, 1, router.err)
+    local pick = ffi.new("drover_pick", { model = C.drover_hash("m64", 3) })
+    local pid, status = ffi.C.fork(), ffi.new("int[1]")
+    if pid == 0 then
+      for _ = 1, 5000 do
+        C.drover_node_add(r, config, 1, router.err)
+      end
+      ffi.C._exit(0)
+    end
+    local refused, rounds = 0, 0
+    repeat
+      for _ = 1, 1000 do
+        refused = refused + 1 - C.drover_pick_may(r, pick, row)
+      end
+      rounds = rounds + 1
+    until ffi.C.waitpid(pid, status, 1) ~= 0 or rounds == 5000
+    assert.equal(0, refused)
+    assert.truthy(keep)
+  end)
+
   it("forgives a writer that died holding a row", function()
     router.add(r, { id = "a" })
     local own = router.own(r, 1, 4)

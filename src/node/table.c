@@ -171,12 +171,25 @@ int node_table_find(const struct node_table *t, const char *id) {
 
 /* ---- adding ---- */
 
-/* The mask is a Bloom filter of one bit a model, so most rows that do not
- * take a model say so out of their first line. `models_count` is 0 while the
- * list changes and set last, but a decision in between may still see some of
- * the new list: it is then as right as one a moment later. */
+static int same_models(const struct node_row *own,
+                       const drover_node_config *c) {
+  if (atom_get_u32(&own->models_count) != c->models_count)
+    return 0;
+  for (uint32_t i = 0; i < c->models_count; i++)
+    if (atom_get_u64(&own->models[i]) != c->models[i])
+      return 0;
+  return 1;
+}
+
+
+/* The mask is a Bloom filter of one bit a model, so most rows that do not take
+ * a model say so out of their first line. A list that stays is not touched:
+ * each reload names all nodes again, and a decision that met a list half
+ * written would answer that no node takes the model. */
 static void set_models(struct node_row *own, const drover_node_config *c) {
   uint64_t mask = 0;
+  if (same_models(own, c))
+    return;
   atom_set_u32(&own->models_count, 0);
   for (uint32_t i = 0; i < c->models_count; i++) {
     atom_set_u64(&own->models[i], c->models[i]);
