@@ -8,6 +8,8 @@
 #include "../base/err.h"
 
 
+/* "cuda" and "cuda:1" get a sentence of their own: who asks for one has a
+ * GPU in mind and not a typing error. */
 int engine_backend_find(const struct engine_backend **out, const char *device,
                         drover_err *err) {
   *out = NULL;

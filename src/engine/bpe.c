@@ -25,6 +25,9 @@ static int byte_of(uint32_t code) {
 }
 
 
+/* In place, since no character of that alphabet takes fewer bytes than the
+ * one it stands for. A byte that is no UTF-8 decodes to ENGINE_UNICODE_BAD
+ * and so to -1. */
 long engine_bpe_undo(char *text, size_t size) {
   size_t at = 0, to = 0;
   while (at < size) {
@@ -40,6 +43,9 @@ long engine_bpe_undo(char *text, size_t size) {
 }
 
 
+/* Ids and no strings at run time: the table of merges was keyed by two
+ * tokens when the file was loaded. A symbol without a token (a byte that the
+ * vocabulary lacks) merges with nothing. */
 static int fits(const void *ctx, const struct engine_merge_symbol *left,
                 const struct engine_merge_symbol *right, uint32_t *key,
                 int32_t *id) {
@@ -55,6 +61,10 @@ static int fits(const void *ctx, const struct engine_merge_symbol *left,
 }
 
 
+/* A byte without a token is spelled only at the end, so its neighbours still
+ * merge among themselves. `whole_words` is llama 3's ignore_merges: a word
+ * that is a token is taken as it is, even where the merges would not lead to
+ * it. */
 static int encode_word(const struct engine_vocab *v, struct engine_merge *m,
                        const drover_text *word, struct engine_ids *out,
                        drover_err *err) {
@@ -82,6 +92,8 @@ static int encode_word(const struct engine_vocab *v, struct engine_merge *m,
 }
 
 
+/* One merge workspace for all words: its arrays grow to the longest word and
+ * are kept. */
 int engine_bpe_encode(const struct engine_vocab *v, const char *text,
                       size_t size, struct engine_ids *out, drover_err *err) {
   struct engine_pre_walk walk = { .pre = v->pre, .text = text, .size = size };

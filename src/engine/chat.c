@@ -10,12 +10,16 @@
 #include "../base/mem.h"
 #include "gguf.h"
 
+/* ChatML knows no `developer`, OpenAI's later name for system: written as
+ * that. */
 static const struct { const char *said, *written; } roles[] = {
   { "system", "system" }, { "developer", "system" }, { "user", "user" },
   { "assistant", "assistant" }, { "tool", "tool" },
 };
 
 
+/* By the one mark that all ChatML templates have. A template is never
+ * guessed: in the wrong format a model answers, but badly. */
 enum engine_chat engine_chat_detect(drover_text pattern) {
   if (pattern.size == 0)
     return ENGINE_CHAT_NONE;
@@ -24,6 +28,8 @@ enum engine_chat engine_chat_detect(drover_text pattern) {
 }
 
 
+/* NULL refuses the role: it would be written into the template's part of the
+ * prompt, where special tokens are parsed. */
 static const char *role_of(drover_text role) {
   for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++)
     if (strlen(roles[i].said) == role.size
@@ -46,11 +52,15 @@ static int add(struct engine_chat_text *t, const char *text, size_t size,
 }
 
 
+/* Text of the template's own: special tokens are parsed in it. */
 static int add_text(struct engine_chat_text *t, const char *text) {
   return add(t, text, strlen(text), 1);
 }
 
 
+/* <|im_start|>ROLE\nCONTENT<|im_end|>\n a message, then the head of the
+ * assistant's. Content is passed on as bytes, marks in it too: its span says
+ * that they are plain text. */
 static int chatml(struct engine_chat_text *t, const drover_message *messages,
                   uint32_t count, drover_err *err) {
   int rc = DROVER_OK;
@@ -75,6 +85,9 @@ static int chatml(struct engine_chat_text *t, const drover_message *messages,
 }
 
 
+/* `span` has room for the worst case, template and content in turn; spans of
+ * one kind that touch are joined by add(). On an error the caller's deinit
+ * frees what there is. */
 int engine_chat_render(enum engine_chat chat, const drover_message *messages,
                        uint32_t count, struct engine_chat_text *out,
                        drover_err *err) {

@@ -22,15 +22,15 @@ struct head {                       /* of a query: where its keys are */
   uint32_t group;                   /* its kv head */
 };
 
-struct engine_weight {
+struct engine_weight {              /* rows as the file has them */
   uint32_t type, cols, rows;
-  size_t row_bytes;
-  unsigned char *bytes;
+  size_t row_bytes;                 /* of one row, blocks and scales */
+  unsigned char *bytes;             /* owned; [rows][row_bytes] */
 };
 
-struct engine_buffer {
+struct engine_buffer {              /* activations */
   uint32_t rows, width;
-  float *at;
+  float *at;                        /* owned; [rows][width] */
 };
 
 struct engine_state {
@@ -55,6 +55,8 @@ static inline four four_at(const float *p) {
 }
 
 
+/* Halves, quarters, pairs: what a vector of eight sums folds to by adding its
+ * upper half to its lower one, so wider backends can give the same bits. */
 static inline float tree(const float *s) {
   return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
@@ -72,6 +74,8 @@ static inline float close_sum(four low, four high, const float *a,
 }
 
 
+/* No fused multiply-add: one on some machines only would change the bits there
+ * (gcc's -std=c11 contracts nothing by itself). */
 static inline float dot(const float *a, const float *b, uint32_t n) {
   four low = { 0 }, high = { 0 };
   uint32_t i = 0;

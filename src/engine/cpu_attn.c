@@ -28,6 +28,8 @@ void engine_cpu_rope(struct engine_state *s) {
 }
 
 
+/* Neighbouring pairs (2i, 2i + 1), as a llama's GGUF stores q and k;
+ * dimensions from `rot` on pass through. */
 static void rotate(const struct engine_state *s, float *head, int32_t pos) {
   uint32_t half = s->shape.rot / 2;
   const float *c = s->cosine + (size_t)pos * half;
@@ -52,6 +54,8 @@ static size_t place(const struct engine_state *s, uint32_t layer, int seq,
 }
 
 
+/* K is stored rotated, so a position is turned once and not again by each
+ * query that looks at it. V is not rotated. */
 static void store_row(struct engine_state *s, uint32_t layer, int seq,
                       int32_t pos, float *row) {
   const struct engine_shape *shape = &s->shape;
@@ -69,6 +73,8 @@ static void store_row(struct engine_state *s, uint32_t layer, int seq,
 }
 
 
+/* All rows of the step before any of them attends: rows of one prompt see
+ * each other. */
 void engine_cpu_qkv_store(struct engine_state *s, uint32_t layer,
                           struct engine_buffer *qkv) {
   const struct engine_rows *rows = s->rows;
@@ -78,7 +84,10 @@ void engine_cpu_qkv_store(struct engine_state *s, uint32_t layer,
 }
 
 
-/* One query head over positions 0..pos. */
+/* One query head over positions 0..pos: two passes, the largest score first, so
+ * that no exponential overflows. Positions are summed in their order, wherever
+ * their blocks lie, and however the prompt was cut into steps: hence the same
+ * bits for a prompt in one step and token by token. */
 static void attend(struct engine_state *s, const struct head *h,
                    const float *q, float *to) {
   uint32_t dim = s->shape.head_dim;
@@ -103,6 +112,7 @@ static void attend(struct engine_state *s, const struct head *h,
 }
 
 
+/* Grouped-query attention: `share` query heads read one kv head. */
 void engine_cpu_attention(struct engine_state *s, struct engine_buffer *act,
                           uint32_t layer, const struct engine_buffer *qkv) {
   const struct engine_rows *rows = s->rows;

@@ -41,6 +41,7 @@ static void dot4(const float *w, const float *a, size_t ld, uint32_t n,
 
 /* ---- weights and buffers ---- */
 
+/* Takes NULL and a weight without bytes: weight_new() fails through here. */
 static void weight_free(struct engine_weight *w) {
   if (w)
     mem_free(w->bytes);
@@ -48,6 +49,10 @@ static void weight_free(struct engine_weight *w) {
 }
 
 
+/* Bytes stay as the file has them, 34 for 32 weights of Q8_0 instead of 128:
+ * a matrix is read once a step, and memory is what that waits for. Types
+ * that cannot be read were refused by name when the file was checked; this
+ * is the hatch's own check. */
 static int weight_new(struct engine_weight **out,
                       const struct engine_weight_from *from, drover_err *err) {
   const struct engine_quant_type *type = engine_quant_type(from->type);
@@ -87,6 +92,7 @@ static const float *weight_row(const struct engine_weight *w, uint32_t r,
 }
 
 
+/* Takes NULL and half-built ones. */
 static void buffer_free(struct engine_buffer *b) {
   if (b)
     mem_free(b->at);
@@ -94,6 +100,8 @@ static void buffer_free(struct engine_buffer *b) {
 }
 
 
+/* Zeroed, so that no row holds what some earlier owner of the memory
+ * computed. */
 static int buffer_new(struct engine_buffer **out, uint32_t rows,
                       uint32_t width, drover_err *err) {
   struct engine_buffer *b = mem_calloc(1, sizeof *b);
@@ -136,6 +144,8 @@ static uint64_t pool_floats(const struct engine_shape *shape,
 }
 
 
+/* What state_new() allocates, to the float: the engine sizes its pool by
+ * this before it takes anything. */
 static uint64_t state_bytes(const struct engine_shape *shape,
                             const struct engine_limits *limits) {
   uint64_t pool = pool_floats(shape, limits), bytes;
@@ -148,6 +158,7 @@ static uint64_t state_bytes(const struct engine_shape *shape,
 }
 
 
+/* Takes NULL and half-built ones: state_new() fails through here. */
 static void state_free(struct engine_state *s) {
   if (!s)
     return;
@@ -161,6 +172,8 @@ static void state_free(struct engine_state *s) {
 }
 
 
+/* The longest row of any weight: its inputs are the residual, the heads or
+ * the hidden layer. */
 static uint32_t widest(const struct engine_shape *shape) {
   uint32_t q = shape->heads * shape->head_dim;
   uint32_t most = shape->width > shape->ff ? shape->width : shape->ff;
@@ -168,6 +181,8 @@ static uint32_t widest(const struct engine_shape *shape) {
 }
 
 
+/* All scratch of all steps at once: no op allocates, so a step cannot fail
+ * for memory half-way through a batch. */
 static int state_new(struct engine_state **out,
                      const struct engine_shape *shape,
                      const struct engine_limits *limits, drover_err *err) {
@@ -204,6 +219,7 @@ static void step_begin(struct engine_state *s, const struct engine_rows *rows) {
 }
 
 
+/* The plan's arrays may be rewritten from here on. */
 static int step_end(struct engine_state *s, drover_err *err) {
   (void)err;                        /* nothing here fails */
   s->rows = NULL;
@@ -213,6 +229,8 @@ static int step_end(struct engine_state *s, drover_err *err) {
 
 /* ---- the ops ---- */
 
+/* Dequantised straight into the buffer, also F32 (a copy): x is written to
+ * by the layers, a weight is not. */
 static void embed(struct engine_state *s, struct engine_buffer *x,
                   const struct engine_weight *w) {
   for (int r = 0; r < s->rows->rows; r++) {
@@ -223,6 +241,8 @@ static void embed(struct engine_state *s, struct engine_buffer *x,
 }
 
 
+/* RMSNorm (Zhang and Sennrich 2019): y = x / sqrt(mean(x^2) + eps) * gain,
+ * with the sum of squares in the one order of dot(). */
 static void norm_row(float *to, const float *x, const float *gain, uint32_t n,
                      float eps) {
   float scale = 1.0f / sqrtf(dot(x, x, n) / (float)n + eps);
@@ -231,6 +251,8 @@ static void norm_row(float *to, const float *x, const float *gain, uint32_t n,
 }
 
 
+/* The residual addition of the layer before is done here, in the pass that
+ * reads x anyway. */
 static void norm(struct engine_state *s, struct engine_buffer *act,
                  struct engine_buffer *x, const struct engine_buffer *add,
                  const struct engine_weight *gain) {
@@ -245,6 +267,9 @@ static void norm(struct engine_state *s, struct engine_buffer *act,
 }
 
 
+/* The outer loop is over weights, so that a row is dequantised once for all
+ * rows of the step, four of which share each pass over it. A row's result is
+ * the same by dot4() and dot(): both keep the order of cpu.h. */
 static void multiply(struct engine_state *s, struct engine_buffer *y,
                      uint32_t at, const struct engine_buffer *act,
                      const struct engine_weight *w, uint32_t rows) {
@@ -263,6 +288,7 @@ static void multiply(struct engine_state *s, struct engine_buffer *y,
 }
 
 
+/* All rows of the step. */
 static void matmul(struct engine_state *s, struct engine_buffer *y,
                    uint32_t at, const struct engine_buffer *act,
                    const struct engine_weight *w) {
@@ -270,6 +296,8 @@ static void matmul(struct engine_state *s, struct engine_buffer *y,
 }
 
 
+/* Only the rows whose next token is wanted: the vocabulary is the largest
+ * matrix of a small model, and a prompt's earlier rows need none of it. */
 static void logits(struct engine_state *s, struct engine_buffer *y,
                    const struct engine_buffer *act,
                    const struct engine_weight *w) {
@@ -277,6 +305,9 @@ static void logits(struct engine_state *s, struct engine_buffer *y,
 }
 
 
+/* SwiGLU (Shazeer 2020): silu(gate) * up, silu(x) = x / (1 + e^-x). For a
+ * large negative gate e^-x becomes infinite and the quotient 0, as it
+ * should. */
 static void glu(struct engine_state *s, struct engine_buffer *act,
                 const struct engine_buffer *gu) {
   uint32_t ff = s->shape.ff;
@@ -289,6 +320,8 @@ static void glu(struct engine_state *s, struct engine_buffer *act,
 }
 
 
+/* The last residual addition and the last norm, for the wanted rows alone; x
+ * of the others is not needed any more. */
 static void gather_norm(struct engine_state *s, struct engine_buffer *act,
                         const struct engine_buffer *x,
                         const struct engine_buffer *add,

@@ -20,6 +20,8 @@ struct cursor {                     /* a prompt being encoded */
 };
 
 
+/* Doubles from 64: prompts are as long as they are, and replies come a token
+ * at a time. */
 int engine_ids_add(struct engine_ids *ids, int32_t id) {
   if (ids->count == ids->room) {
     size_t room = ids->room ? ids->room * 2 : 64;
@@ -40,6 +42,9 @@ void engine_ids_deinit(struct engine_ids *ids) {
 }
 
 
+/* SPM files have 256 byte tokens, BPE vocabularies all bytes as tokens; a
+ * file that lacks some has `unknown`, and one without that cannot spell the
+ * text at all. */
 int engine_vocab_spell(const struct engine_vocab *v, unsigned char byte,
                        struct engine_ids *out, drover_err *err) {
   if (v->byte[byte] >= 0)
@@ -98,6 +103,8 @@ static int32_t special_at(const struct cursor *c, size_t at) {
 }
 
 
+/* `lead` is only for the first piece of plain text and for one behind a
+ * special token (SentencePiece's dummy prefix goes there and nowhere else). */
 static int encode_plain(struct cursor *c, size_t from, size_t to,
                         struct engine_ids *out, drover_err *err) {
   const char *text = c->p->text + from;
@@ -111,6 +118,8 @@ static int encode_plain(struct cursor *c, size_t from, size_t to,
 }
 
 
+/* `plain` is where the text begins that no special token has cut yet. Empty
+ * spans are stepped over by the inner loop. */
 static int encode_spans(struct cursor *c, struct engine_ids *out,
                         drover_err *err) {
   size_t plain = 0, at = 0;
@@ -134,6 +143,7 @@ static int encode_spans(struct cursor *c, struct engine_ids *out,
 }
 
 
+/* The cap on the text comes first: symbols are numbered in 32 bits. */
 int engine_vocab_encode(const struct engine_vocab *v,
                         const struct engine_prompt *p, int bos,
                         struct engine_ids *out, drover_err *err) {
@@ -170,6 +180,9 @@ static size_t blanks(const char *text, size_t size, char *to) {
 }
 
 
+/* `to` has room for v->longest bytes, and no piece is longer than its
+ * token's text. User-defined tokens are written as they stand, since their
+ * text is not in the file's alphabet. */
 size_t engine_vocab_piece(const struct engine_vocab *v, int32_t id, char *to) {
   const char *text = v->bytes + v->start[id];
   size_t size = v->start[id + 1] - v->start[id];

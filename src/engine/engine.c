@@ -23,6 +23,8 @@ static int no_memory(drover_err *err) {
 
 /* ---- open ---- */
 
+/* A step has room for all sequences that decode, or for ENGINE_ROWS tokens:
+ * prompts are read in chunks of up to that many. */
 static int check_config(struct engine *e, const drover_engine_config *c,
                         drover_err *err) {
   uint32_t most = e->model->shape.context;
@@ -85,6 +87,9 @@ static int size_pool(struct engine *e, const struct engine_backend *backend,
 }
 
 
+/* Everything that a turn needs, at its largest: no turn allocates for its
+ * plan. `alive` never passes batch + queue (append()), so the lists of
+ * requests hold. */
 static int open_plan(struct engine *e, drover_err *err) {
   struct engine_plan *p = &e->plan;
   size_t most = (size_t)e->batch + e->queue;
@@ -114,6 +119,8 @@ static int open_plan(struct engine *e, drover_err *err) {
 }
 
 
+/* Sizes come before memory: the file's head is checked, the pool sized and
+ * what does not fit refused before a weight is read. */
 static int open_model(struct engine *e, const struct engine_gguf *g,
                       const drover_engine_config *c, drover_err *err) {
   const struct engine_backend *backend;
@@ -140,6 +147,7 @@ static int open_model(struct engine *e, const struct engine_gguf *g,
 }
 
 
+/* Takes half-built ones: each part's own free takes what its open had left. */
 static void free_engine(struct engine *e) {
   struct engine_plan *p = &e->plan;
   engine_step_deinit(&e->step);
@@ -165,6 +173,8 @@ static void free_engine(struct engine *e) {
 }
 
 
+/* The file is closed before this returns; weights are copied, so the file
+ * may be replaced under a running engine. */
 int engine_open(struct engine **out, const drover_engine_config *c,
                 drover_err *err) {
   struct engine_gguf *g = NULL;
@@ -203,6 +213,9 @@ static int ours(struct engine *e, drover_err *err) {
 }
 
 
+/* In three cases: the thread runs here (joined, then what is left fails); it
+ * was never started (the same without a join); it is the parent's (this is a
+ * forked child's copy: memory is freed, and no event leaves). */
 void engine_close(struct engine *e) {
   if (!e)
     return;
@@ -230,6 +243,9 @@ void engine_close(struct engine *e) {
 
 /* ---- the thread ---- */
 
+/* The loop sleeps only while there is no request at all. A cancelled one
+ * stays in the list until a turn has swept it, so a cancel needs no wake-up
+ * of its own. */
 static void *run(void *engine) {
   struct engine *e = engine;
   pthread_mutex_lock(&e->lock);
@@ -287,6 +303,8 @@ static int append(struct engine *e, struct engine_request *r, uint64_t *id,
 }
 
 
+/* Prompts become tokens here, in the caller's thread and without the lock: a
+ * long one delays its caller and no running reply. */
 int engine_queue(struct engine *e, const drover_generate *g,
                  engine_emit_fn emit, void *ctx, uint64_t *id,
                  drover_err *err) {
@@ -305,6 +323,8 @@ int engine_queue(struct engine *e, const drover_generate *g,
 }
 
 
+/* The thread is started first: if it cannot be, nothing was queued that
+ * nobody would ever answer. */
 int engine_submit(struct engine *e, const drover_generate *g,
                   engine_emit_fn emit, void *ctx, uint64_t *id,
                   drover_err *err) {
@@ -319,6 +339,10 @@ int engine_submit(struct engine *e, const drover_generate *g,
 }
 
 
+/* The mark and `emitting` are both under the lock, as in engine_emit():
+ * either that one sees the mark and emits nothing, or this one sees the
+ * emission and waits for it. In the engine's own thread (a cancel from
+ * inside an emit) waiting would be for itself. */
 void engine_cancel(struct engine *e, uint64_t id) {
   if (ours(e, NULL))
     return;
@@ -335,6 +359,7 @@ void engine_cancel(struct engine *e, uint64_t id) {
 }
 
 
+/* All of it is fixed once the engine is open: no lock. */
 void engine_describe(struct engine *e, drover_engine_info *out) {
   const struct engine_model *m = e->model;
   *out = (drover_engine_info){
@@ -349,6 +374,9 @@ void engine_describe(struct engine *e, drover_engine_info *out) {
 }
 
 
+/* In a forked child everything but the size is 0: the parent's lock may be
+ * taken there for ever. Tokens count whole blocks, which is what is not
+ * free. */
 void engine_busy(struct engine *e, drover_engine_load *out) {
   memset(out, 0, sizeof *out);
   out->kv_tokens = e->kv.blocks * ENGINE_BLOCK_TOKENS;

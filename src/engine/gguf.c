@@ -26,6 +26,7 @@ struct reader {
   drover_err *err;
 };
 
+/* Of each value type; 0 for strings and arrays, which carry their own size. */
 static const unsigned char value_bytes[ENGINE_GGUF_TYPES] = {
   1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8
 };
@@ -53,6 +54,8 @@ static const unsigned char *take(struct reader *r, uint64_t size,
 }
 
 
+/* GGUF is little-endian and unaligned until the data section; big-endian
+ * hosts were refused (gguf_file.c), so the bytes are copied. */
 static int take_u32(struct reader *r, uint32_t *out, const char *what) {
   const unsigned char *p = take(r, sizeof *out, what);
   if (p)
@@ -61,6 +64,8 @@ static int take_u32(struct reader *r, uint32_t *out, const char *what) {
 }
 
 
+/* As take_u32(). The format has its counts and sizes signed; here they are
+ * unsigned, so a negative one is far past every limit. */
 static int take_u64(struct reader *r, uint64_t *out, const char *what) {
   const unsigned char *p = take(r, sizeof *out, what);
   if (p)
@@ -69,6 +74,9 @@ static int take_u64(struct reader *r, uint64_t *out, const char *what) {
 }
 
 
+/* A string: u64 length, bytes, no NUL. `max` is checked before the bytes are
+ * taken, so that a length out of thin air is told as such and not as a short
+ * file. `out` points into the head. */
 static int take_text(struct reader *r, drover_text *out, uint64_t max,
                      const char *what) {
   uint64_t size;
@@ -88,6 +96,7 @@ static int take_text(struct reader *r, drover_text *out, uint64_t max,
 
 /* ---- keys ---- */
 
+/* `begun` is where the type stood: every complaint names a byte of the file. */
 static int known_type(struct reader *r, uint32_t type, size_t begun) {
   if (type < ENGINE_GGUF_TYPES)
     return DROVER_OK;
@@ -97,6 +106,10 @@ static int known_type(struct reader *r, uint32_t type, size_t begun) {
 }
 
 
+/* Arrays of arrays are legal in the format and used by nobody: refused, so
+ * that nothing here recurses. The count is bounded before it is multiplied.
+ * Strings are walked one by one, which is what lets engine_gguf_next() trust
+ * their lengths later. */
 static int skip_array(struct reader *r, struct engine_gguf_key *k) {
   size_t begun = r->at;
   int rc = take_u32(r, &k->item, "an array's type");
@@ -125,6 +138,8 @@ static int skip_array(struct reader *r, struct engine_gguf_key *k) {
 }
 
 
+/* `at` and `size` span the value whatever its type, an array's count and type
+ * left out. */
 static int parse_key(struct reader *r, struct engine_gguf_key *k) {
   drover_text text;
   size_t begun = r->at;
@@ -186,6 +201,9 @@ static int measure(struct reader *r, struct engine_gguf_tensor *t) {
 }
 
 
+/* `ne` past the dimensions is 1, so that shapes compare without their count.
+ * `at` is still the offset from the data section: place_tensors() makes it a
+ * place in the file. */
 static int parse_tensor(struct reader *r, struct engine_gguf_tensor *t) {
   drover_text text;
   size_t begun = r->at;
@@ -263,6 +281,8 @@ static int order_tensors(const void *a, const void *b) {
 }
 
 
+/* Sorted for the binary searches of gguf_keys.c; duplicates are then
+ * neighbours. qsort() may not have a NULL array, hence the tests. */
 static int sort_names(struct reader *r) {
   struct engine_gguf *g = r->g;
   if (g->keys)
@@ -283,6 +303,9 @@ static int sort_names(struct reader *r) {
 }
 
 
+/* Versions 2 and 3 have one layout; version 1 had 32-bit counts. Each key
+ * and tensor takes some bytes at least, so counts are bounded by the file's
+ * own length before tables of that size are made. */
 static int parse_counts(struct reader *r) {
   struct engine_gguf *g = r->g;
   uint64_t tensors, keys;
@@ -323,6 +346,9 @@ static int parse_counts(struct reader *r) {
 }
 
 
+/* Before the tensors are placed, since the table's offsets are multiples of
+ * it. The key need not be there (32), and keys are not sorted yet, so it is
+ * looked for. */
 static int parse_alignment(struct reader *r) {
   struct engine_gguf *g = r->g;
   g->alignment = 32;
@@ -346,6 +372,8 @@ static int parse_alignment(struct reader *r) {
 }
 
 
+/* Every run begins anew from byte 0: the head doubles between them, so all of
+ * them together cost a few times the last. */
 static int parse(struct reader *r) {
   struct engine_gguf *g = r->g;
   int rc = parse_counts(r);

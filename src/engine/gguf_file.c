@@ -16,6 +16,8 @@
 enum { HEAD_FIRST = 1 << 16 };      /* bytes of the head read at first */
 
 
+/* pread keeps no position in the file, so loading needs no lock. A file that
+ * was cut since gives 0 bytes here, where a mapping would give SIGBUS. */
 int engine_gguf_bytes(const struct engine_gguf *g, uint64_t at, void *to,
                       size_t size, drover_err *err) {
   char *p = to;
@@ -39,6 +41,8 @@ int engine_gguf_bytes(const struct engine_gguf *g, uint64_t at, void *to,
 }
 
 
+/* A range out of the tensor is a mistake of ours: the table was checked
+ * against the file. */
 int engine_gguf_read(const struct engine_gguf *g,
                      const struct engine_gguf_tensor *t, uint64_t from,
                      void *to, size_t size, drover_err *err) {
@@ -64,6 +68,8 @@ static int grow_head(struct engine_gguf *g, size_t want, drover_err *err) {
 }
 
 
+/* Most heads are a few MiB (the vocabulary); doubling from 64 KiB reads a
+ * small one at once and no more than twice a large one. */
 static int parse_file(struct engine_gguf *g, drover_err *err) {
   size_t want = HEAD_FIRST;
   for (;;) {
@@ -85,6 +91,8 @@ static int parse_file(struct engine_gguf *g, drover_err *err) {
 }
 
 
+/* O_NONBLOCK: opening a FIFO by mistake must not wait for its writer; it is
+ * refused as no regular file right after. */
 static int open_file(struct engine_gguf *g, const char *path,
                      drover_err *err) {
   struct stat st;
@@ -99,6 +107,8 @@ static int open_file(struct engine_gguf *g, const char *path,
 }
 
 
+/* The host's byte order is looked at where files are opened: everything
+ * behind it copies numbers as they are. */
 static int new_reader(struct engine_gguf **out, drover_err *err) {
   const uint16_t one = 1;
   unsigned char first;
@@ -114,6 +124,8 @@ static int new_reader(struct engine_gguf **out, drover_err *err) {
 }
 
 
+/* The path is the operator's; ENOENT has a code of its own because a missing
+ * model is the usual mistake. */
 int engine_gguf_open(struct engine_gguf **out, const char *path,
                      drover_err *err) {
   struct engine_gguf *g = NULL;
@@ -129,6 +141,8 @@ int engine_gguf_open(struct engine_gguf **out, const char *path,
 }
 
 
+/* For bytes that are all there: nothing is read later, so `more` cannot be
+ * set (take() compares with the file's size first). */
 int engine_gguf_parse(struct engine_gguf **out, const void *bytes, size_t size,
                       drover_err *err) {
   struct engine_gguf *g = NULL;
@@ -149,6 +163,7 @@ int engine_gguf_parse(struct engine_gguf **out, const void *bytes, size_t size,
 }
 
 
+/* Keys and tensors point into the head: none may be kept past this. */
 void engine_gguf_close(struct engine_gguf *g) {
   if (!g)
     return;

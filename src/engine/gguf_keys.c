@@ -12,6 +12,8 @@ static const char *const type_names[ENGINE_GGUF_TYPES] = {
 };
 
 
+/* A file's names may hold anything, also escape sequences for the terminal
+ * that shows the error. By value: two of them may stand in one message. */
 struct engine_gguf_shown engine_gguf_show(const char *name, size_t size) {
   struct engine_gguf_shown s;
   size_t n = size < sizeof s.text - 1 ? size : sizeof s.text - 1;
@@ -22,6 +24,8 @@ struct engine_gguf_shown engine_gguf_show(const char *name, size_t size) {
 }
 
 
+/* As gguf.c sorted them: bytes first, the shorter one of two that begin
+ * alike before the longer. */
 static int order(const char *name, size_t size, const char *than) {
   size_t than_size = strlen(than);
   int d = memcmp(name, than, size < than_size ? size : than_size);
@@ -29,6 +33,8 @@ static int order(const char *name, size_t size, const char *than) {
 }
 
 
+/* Binary search: loading asks for some 40 keys of at most 4096, several of
+ * them twice. */
 const struct engine_gguf_key *engine_gguf_key(const struct engine_gguf *g,
                                               const char *name) {
   uint32_t low = 0, high = g->keys;
@@ -46,6 +52,7 @@ const struct engine_gguf_key *engine_gguf_key(const struct engine_gguf *g,
 }
 
 
+/* The same over the other table. */
 const struct engine_gguf_tensor *engine_gguf_tensor(
   const struct engine_gguf *g, const char *name) {
   uint32_t low = 0, high = g->tensors;
@@ -63,6 +70,9 @@ const struct engine_gguf_tensor *engine_gguf_tensor(
 }
 
 
+/* The types must be the same, not just hold the value: writers follow the
+ * specification's types, and a u64 where a u32 belongs shows that the key
+ * means something else. */
 static int typed(const struct engine_gguf *g, const char *name, uint32_t type,
                  const struct engine_gguf_key **out, drover_err *err) {
   const struct engine_gguf_key *k = engine_gguf_key(g, name);
@@ -96,6 +106,7 @@ int engine_gguf_f32(const struct engine_gguf *g, const char *name, float *out,
 }
 
 
+/* Any byte but 0 is true: the format says 0 or 1, and nothing depends on it. */
 int engine_gguf_bool(const struct engine_gguf *g, const char *name, int *out,
                      drover_err *err) {
   const struct engine_gguf_key *k = NULL;
@@ -127,6 +138,7 @@ int engine_gguf_text(const struct engine_gguf *g, const char *name,
 }
 
 
+/* `k->at` is the first element, unaligned: copy out of it. */
 int engine_gguf_array(const struct engine_gguf *g, const char *name,
                       uint32_t item, const struct engine_gguf_key **out,
                       drover_err *err) {

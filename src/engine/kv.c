@@ -8,6 +8,8 @@
 #include "backend.h"
 
 
+/* A stack: blocks that were just given back are taken first, while they are
+ * still in the caches. */
 int engine_kv_init(struct engine_kv *kv, uint32_t blocks) {
   kv->spare = mem_alloc((size_t)blocks * sizeof *kv->spare);
   kv->free = kv->blocks = kv->spare ? blocks : 0;
@@ -28,6 +30,8 @@ uint32_t engine_kv_need(uint32_t tokens) {
 }
 
 
+/* All or nothing: a sequence with half of its blocks could neither run nor
+ * be waited for. */
 int engine_kv_take(struct engine_kv *kv, uint32_t count, int32_t *to) {
   if (count > kv->free)
     return DROVER_EAGAIN;
@@ -37,6 +41,8 @@ int engine_kv_take(struct engine_kv *kv, uint32_t count, int32_t *to) {
 }
 
 
+/* From the last to the first, so that the next taker gets them in the order
+ * in which this one had them. */
 void engine_kv_give(struct engine_kv *kv, const int32_t *blocks,
                     uint32_t count) {
   while (count > 0)

@@ -25,6 +25,7 @@ static int grow(void **at, size_t *room, size_t used, size_t size) {
 }
 
 
+/* Numbers of symbols are 32 bits: texts are capped at ENGINE_TEXT_MAX. */
 int engine_merge_add(struct engine_merge *m, uint32_t start, uint32_t size,
                      int32_t id) {
   void *at = m->symbol;
@@ -39,12 +40,15 @@ int engine_merge_add(struct engine_merge *m, uint32_t start, uint32_t size,
 }
 
 
+/* The order of the heap: the key, and of equal keys the leftmost, as both
+ * tokenizers' originals have it. */
 static int before(const struct engine_merge_pair *a,
                   const struct engine_merge_pair *b) {
   return a->key != b->key ? a->key < b->key : a->left < b->left;
 }
 
 
+/* Sift up with a hole instead of swaps. */
 static int push(struct engine_merge *m, struct engine_merge_pair p) {
   void *at = m->heap;
   if (grow(&at, &m->heap_room, m->pairs, sizeof *m->heap))
@@ -60,6 +64,7 @@ static int push(struct engine_merge *m, struct engine_merge_pair p) {
 }
 
 
+/* Sift down, likewise. */
 static struct engine_merge_pair pop(struct engine_merge *m) {
   struct engine_merge_pair top = m->heap[0], last = m->heap[--m->pairs];
   size_t i = 0;
@@ -80,6 +85,9 @@ static struct engine_merge_pair pop(struct engine_merge *m) {
 }
 
 
+/* A pair remembers its size: when one of its symbols has grown or gone
+ * since, the sizes no longer add up and the pair is stale. Nothing has to be
+ * searched in the heap. */
 static int offer(struct engine_merge *m, int32_t left, engine_merge_fn fits,
                  const void *ctx) {
   struct engine_merge_pair p = { .left = left };
@@ -93,6 +101,9 @@ static int offer(struct engine_merge *m, int32_t left, engine_merge_fn fits,
 }
 
 
+/* Each merge takes one symbol away and offers two pairs at most, so the heap
+ * sees at most 3 n pairs: n log n also for a megabyte of one letter. An
+ * equal size can only be the same pair, since symbols only grow. */
 int engine_merge_run(struct engine_merge *m, engine_merge_fn fits,
                      const void *ctx) {
   int rc = DROVER_OK;
@@ -125,6 +136,7 @@ void engine_merge_clear(struct engine_merge *m) {
 }
 
 
+/* Usable again afterwards, from empty. */
 void engine_merge_deinit(struct engine_merge *m) {
   mem_free(m->symbol);
   mem_free(m->heap);

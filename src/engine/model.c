@@ -58,6 +58,8 @@ static int no_memory(drover_err *err) {
 
 /* ---- tensors ---- */
 
+/* KEYS stands for both k and v: their lengths were checked to be equal
+ * (shape.c). */
 static uint64_t side(const struct engine_shape *s, unsigned char which) {
   const uint64_t sides[] = {
     [ONE] = 1, [WIDTH] = s->width,
@@ -107,6 +109,8 @@ struct walk {
 };
 
 
+/* The two tables are the whole of a llama: checking and loading walk them
+ * alike, so neither can know a tensor that the other does not. */
 static int walk_parts(struct walk *w) {
   char name[ENGINE_GGUF_NAME_MAX + 1];
   int rc = DROVER_OK;
@@ -124,6 +128,7 @@ static int walk_parts(struct walk *w) {
 }
 
 
+/* By shape and type alone; nothing of the tensor's bytes is read yet. */
 static int check_part(struct walk *w, const struct part *p, const char *name,
                       struct engine_weight **at) {
   const struct engine_gguf_tensor *t;
@@ -149,6 +154,8 @@ static long layer_of(const char *name, const char **rest) {
 }
 
 
+/* Also names of layers past the last are none of its parts: such a tensor
+ * would be ignored in silence. */
 static int is_part(const struct engine_model *m, const char *name) {
   const char *rest;
   long layer = layer_of(name, &rest);
@@ -163,6 +170,8 @@ static int is_part(const struct engine_model *m, const char *name) {
 }
 
 
+/* Tensors are counted as they are found, and only where the file has more is
+ * the odd one looked for. */
 static int check_tensors(struct engine_model *m, const struct engine_gguf *g,
                          drover_err *err) {
   struct walk w = { .m = m, .g = g, .visit = check_part, .err = err };
@@ -194,6 +203,7 @@ struct source {
 };
 
 
+/* The hatch's read: a backend asks for a weight's bytes in pieces, in order. */
 static int read_source(void *ctx, uint64_t from, void *to, size_t size,
                        drover_err *err) {
   const struct source *s = ctx;
@@ -201,6 +211,8 @@ static int read_source(void *ctx, uint64_t from, void *to, size_t size,
 }
 
 
+/* `*at` stays NULL for a tensor that may lack and does (output, when it is
+ * tied to the embedding). */
 static int load_part(struct walk *w, const struct part *p, const char *name,
                      struct engine_weight **at) {
   struct source source = { .g = w->g };
@@ -215,6 +227,9 @@ static int load_part(struct walk *w, const struct part *p, const char *name,
 }
 
 
+/* Llama 3.1's frequency factors, one divisor a pair: the writer has put the
+ * whole formula into the tensor. 0 or less would make angles that are no
+ * numbers. */
 static int load_rope(struct engine_model *m, const struct engine_gguf *g,
                      drover_err *err) {
   const struct engine_gguf_tensor *t = engine_gguf_tensor(g, rope_name);
@@ -235,6 +250,8 @@ static int load_rope(struct engine_model *m, const struct engine_gguf *g,
 }
 
 
+/* When it fails half-way, what was loaded hangs in the model and goes with
+ * it. */
 int engine_model_load(struct engine_model *m, const struct engine_gguf *g,
                       const struct engine_backend *backend, drover_err *err) {
   struct walk w = { .m = m, .g = g, .visit = load_part, .err = err };
@@ -245,6 +262,8 @@ int engine_model_load(struct engine_model *m, const struct engine_gguf *g,
 
 /* ---- the whole ---- */
 
+/* The name goes to people, so it is cut and made printable; the template
+ * decides only the family (chat.h). */
 static int read_texts(struct engine_model *m, const struct engine_gguf *g,
                       drover_err *err) {
   drover_text name = { 0 }, pattern = { 0 };
@@ -276,6 +295,8 @@ static int read_vocab(struct engine_model *m, const struct engine_gguf *g,
 }
 
 
+/* The vocabulary comes before the tensors: the embedding's shape follows
+ * from its size. */
 static int read_model(struct engine_model *m, const struct engine_gguf *g,
                       drover_err *err) {
   int rc = engine_shape_read(&m->shape, g, err);
@@ -294,6 +315,7 @@ static int read_model(struct engine_model *m, const struct engine_gguf *g,
 }
 
 
+/* `*out` is NULL on an error: callers free without asking. */
 int engine_model_new(struct engine_model **out, const struct engine_gguf *g,
                      drover_err *err) {
   struct engine_model *m = mem_calloc(1, sizeof *m);
@@ -307,6 +329,8 @@ int engine_model_new(struct engine_model **out, const struct engine_gguf *g,
 }
 
 
+/* Weights belong to the backend; before engine_model_load() there is none,
+ * and no weight either. */
 void engine_model_free(struct engine_model *m) {
   if (!m)
     return;

@@ -16,8 +16,6 @@
 #include "gguf.h"
 #include "vocab.h"
 
-enum { ENGINE_LAYERS_MAX = 512, ENGINE_CONTEXT_MAX = 1 << 22 };
-
 struct engine_layer {
   struct engine_weight *attn_norm, *q, *k, *v, *attn_output;
   struct engine_weight *ffn_norm, *gate, *up, *down;

@@ -43,6 +43,8 @@ static const struct engine_pre rows[] = {
 enum { END = -1 };                  /* the class past the end of the piece */
 
 
+/* By the name as it stands, case included. NULL is refused by the caller
+ * with the name. */
 const struct engine_pre *engine_pre_find(const char *name, size_t size) {
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
     if (strlen(rows[i].name) == size && !memcmp(rows[i].name, name, size))
@@ -83,6 +85,7 @@ static size_t run_end(const struct engine_pre_walk *w, size_t at, int class,
 }
 
 
+/* The end of a run of what rule 4 takes. */
 static size_t other_end(const struct engine_pre_walk *w, size_t at) {
   size_t size;
   while (is_other(class_at(w, at, &size)))
@@ -128,6 +131,9 @@ static size_t space_end(const struct engine_pre_walk *w, size_t at,
 }
 
 
+/* Rules 1 to 7 by the class of the first character. Rule 2's optional
+ * character may be any but CR, LF, letter or number, also a blank that would
+ * else go to rule 4, so it is looked at first. */
 static size_t classes_end(const struct engine_pre_walk *w, size_t at) {
   size_t size, next, end = contraction_end(w, at, 1);
   if (end > at)
@@ -150,6 +156,8 @@ static size_t classes_end(const struct engine_pre_walk *w, size_t at) {
 }
 
 
+/* As above with GPT-2's two differences: the optional character is a blank
+ * and nothing else, and it also goes before a number. */
 static size_t gpt2_end(const struct engine_pre_walk *w, size_t at) {
   size_t size, end = contraction_end(w, at, 0);
   if (end > at)
@@ -183,6 +191,7 @@ static void next_piece(struct engine_pre_walk *w) {
 }
 
 
+/* Every rule takes one character at least, so `at` moves and the walk ends. */
 int engine_pre_next(struct engine_pre_walk *w, size_t *start, size_t *size) {
   if (w->at >= w->size)
     return 0;

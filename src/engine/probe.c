@@ -9,6 +9,7 @@
 #include "inside.h"
 
 
+/* The whole text is one span. With cap 0 it only counts. */
 long engine_encode(struct engine *e, const drover_text *text, int special,
                    int bos, int32_t *ids, size_t cap) {
   struct engine_span all = { text->size, special };
@@ -57,6 +58,9 @@ static int run_rows(struct engine *e, const int32_t *ids, size_t count,
 }
 
 
+/* Through the same steps as a request, in rows of at most a batch, so what
+ * it gives is what replies are drawn from. The blocks come from the engine's
+ * own pool: nothing may be running. */
 int engine_logits(struct engine *e, const int32_t *ids, size_t count,
                   float *logits, drover_err *err) {
   for (size_t i = 0; i < count; i++)

@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* The numbers of the format (ggml's types); 4, 5, 31 to 33 and 36 to 38 were
+ * given out once and withdrawn. Values and bytes are those of one block, as
+ * the GGUF specification lays them out. */
 static const struct engine_quant_type types[] = {
   [0]  = { "F32", 1, 4 },           [1]  = { "F16", 1, 2 },
   [2]  = { "Q4_0", 32, 18 },        [3]  = { "Q4_1", 32, 20 },
@@ -28,6 +31,7 @@ static const struct engine_quant_type types[] = {
 };
 
 
+/* Numbers that are not in the table have no name and so no row. */
 const struct engine_quant_type *engine_quant_type(uint32_t type) {
   if (type >= sizeof types / sizeof types[0] || !types[type].name)
     return NULL;
@@ -61,6 +65,7 @@ static float from_half(uint16_t half) {
 }
 
 
+/* memcpy, since a tensor's rows need not be aligned in the file. */
 static void row_f16(const unsigned char *from, size_t count, float *to) {
   for (size_t i = 0; i < count; i++) {
     uint16_t half;
@@ -70,6 +75,8 @@ static void row_f16(const unsigned char *from, size_t count, float *to) {
 }
 
 
+/* 34 bytes for 32 values: a half for the scale, then the integers; y = scale
+ * * q. */
 static void row_q8_0(const unsigned char *from, size_t count, float *to) {
   for (size_t b = 0; b < count / 32; b++, from += 34, to += 32) {
     const signed char *q = (const signed char *)from + 2;
@@ -82,6 +89,7 @@ static void row_q8_0(const unsigned char *from, size_t count, float *to) {
 }
 
 
+/* F32 is copied; callers that can use it in place do. */
 void engine_quant_row(uint32_t type, const void *from, size_t count,
                       float *to) {
   if (type == ENGINE_F32)

@@ -16,6 +16,8 @@ enum { OUT_MAX = 1 << 20 };         /* bytes of one token, thrice and more */
 static const char replacement[] = "\xef\xbf\xbd";
 
 
+/* fall[i] is the length of the longest proper prefix of text[0..i] that also
+ * ends there: where the automaton goes on after a mismatch. */
 static void make_stop(struct engine_stop *s, drover_text text) {
   s->size = (uint32_t)text.size;
   memcpy(s->text, text.data, text.size);
@@ -28,6 +30,8 @@ static void make_stop(struct engine_stop *s, drover_text text) {
 }
 
 
+/* Everything is set before anything is refused: the caller's deinit may
+ * follow whatever is returned. */
 int engine_reply_init(struct engine_reply *r, const drover_text *stop,
                       uint32_t count, drover_err *err) {
   memset(r, 0, sizeof *r);
@@ -53,6 +57,7 @@ int engine_reply_init(struct engine_reply *r, const drover_text *stop,
 }
 
 
+/* Takes one whose init has failed. */
 void engine_reply_deinit(struct engine_reply *r) {
   mem_free(r->stop);
   buf_deinit(&r->held, 0);
@@ -110,6 +115,9 @@ static size_t match(struct engine_reply *r, unsigned char byte, size_t *keep) {
 }
 
 
+/* What is kept is the longest end that any stop string may begin with; all
+ * before it is safe to show. When a string is complete, itself and what
+ * follows it in the same token are dropped. */
 int engine_reply_add(struct engine_reply *r, const char *bytes, size_t size) {
   int rc = DROVER_OK;
   for (size_t i = 0; i < size && !rc && !r->stopped; i++) {
@@ -129,6 +137,8 @@ int engine_reply_add(struct engine_reply *r, const char *bytes, size_t size) {
 }
 
 
+/* The end came by a token or a limit: a half stop string is text after all.
+ * An unfinished sequence will never be finished. */
 int engine_reply_end(struct engine_reply *r) {
   int rc = release(r, r->held.size);
   if (!rc && r->parts) {

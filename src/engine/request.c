@@ -12,6 +12,7 @@
 #include "kv.h"
 
 
+/* NaN fails both comparisons. */
 static int check_deadline(const char *name, double seconds, drover_err *err) {
   return seconds >= 0 && seconds < INFINITY ? DROVER_OK
     : drover_fail(err, DROVER_EINVAL, "%s: %g seconds, 0 or more expected",
@@ -19,6 +20,7 @@ static int check_deadline(const char *name, double seconds, drover_err *err) {
 }
 
 
+/* A size without bytes would be read from NULL. */
 static int check_text(const char *name, drover_text text, drover_err *err) {
   return text.data || !text.size ? DROVER_OK
     : drover_fail(err, DROVER_EINVAL, "%s: no bytes for a size of %zu", name,
@@ -26,6 +28,8 @@ static int check_text(const char *name, drover_text text, drover_err *err) {
 }
 
 
+/* One stop string past the limit is looked at too and no more:
+ * engine_reply_init() refuses the count without reading them all. */
 static int check_texts(const drover_generate *g, drover_err *err) {
   int rc = check_text("prompt", g->prompt, err);
   if ((g->messages_count && !g->messages) || (g->stop_count && !g->stop))
@@ -43,6 +47,8 @@ static int check_texts(const drover_generate *g, drover_err *err) {
 }
 
 
+/* NaN fails each of these; an infinite temperature would make all scores
+ * equal zeroes, or NaN. */
 static int check(const drover_generate *g, drover_err *err) {
   if (!(g->temperature >= 0 && g->temperature < INFINITY))
     return drover_fail(err, DROVER_EINVAL, "temperature: %g, 0 or more "
@@ -69,6 +75,7 @@ static int encode(struct engine_request *r, const struct engine_model *m,
 }
 
 
+/* The rendered prompt lives only as long as its encoding. */
 static int encode_messages(struct engine_request *r,
                            const struct engine_model *m, uint32_t context,
                            const drover_generate *g, drover_err *err) {
@@ -114,6 +121,7 @@ static int measure(struct engine_request *r, uint32_t context,
 }
 
 
+/* A deadline past the clock's range is none. */
 static int64_t deadline(double seconds, int64_t now_ns) {
   int64_t by;
   if (seconds == 0 || __builtin_add_overflow(now_ns, clock_ns(seconds), &by))
@@ -122,6 +130,8 @@ static int64_t deadline(double seconds, int64_t now_ns) {
 }
 
 
+/* What is cheap to refuse comes first, the encoding late: a bad field costs
+ * no tokenizing. */
 int engine_request_new(struct engine_request **out,
                        const struct engine_model *m, uint32_t context,
                        const drover_generate *g, int64_t now_ns,
@@ -153,6 +163,8 @@ int engine_request_new(struct engine_request **out,
 }
 
 
+/* Blocks of the pool go back elsewhere (turn.c, under the lock); here goes
+ * the list of their numbers. */
 void engine_request_free(struct engine_request *r) {
   if (!r)
     return;

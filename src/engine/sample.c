@@ -12,6 +12,9 @@
 #include "../base/hash.h"
 
 
+/* A NaN compares false with everything and would win or lose at random: the
+ * model or the file is broken, and the request says so. -infinity is a legal
+ * way to forbid a token, as long as one is left. */
 static int check(const float *logits, uint32_t count, drover_err *err) {
   int some = 0;
   for (uint32_t i = 0; i < count; i++) {
@@ -27,6 +30,7 @@ static int check(const float *logits, uint32_t count, drover_err *err) {
 }
 
 
+/* Of equals the lowest id, so that greedy replies are the same everywhere. */
 static int32_t best(const float *logits, uint32_t count) {
   uint32_t at = 0;
   for (uint32_t i = 1; i < count; i++)
@@ -52,6 +56,7 @@ static int above(struct engine_candidate a, struct engine_candidate b) {
 }
 
 
+/* A heap and no sort: top-k needs k of the vocabulary's 100,000 and more. */
 static void sift(struct engine_candidate *heap, uint32_t count, uint32_t at) {
   struct engine_candidate c = heap[at];
   for (;;) {
@@ -131,6 +136,7 @@ static int32_t draw_best(struct engine_candidate *heap, uint32_t count,
 }
 
 
+/* Gumbel-max over the whole vocabulary: one pass, no memory, no sum. */
 static int32_t draw_any(const float *logits, uint32_t count,
                         const struct engine_draw *d) {
   double highest = -INFINITY;
@@ -147,6 +153,8 @@ static int32_t draw_any(const float *logits, uint32_t count,
 }
 
 
+/* Each draw is a function of (logits, seed, position): no state, so a
+ * preempted or cancelled neighbour changes nothing. */
 int engine_sample(const float *logits, uint32_t count,
                   const struct engine_draw *draw,
                   struct engine_candidate *scratch, int32_t *id,
@@ -171,6 +179,8 @@ int engine_sample(const float *logits, uint32_t count,
 }
 
 
+/* In double and below the largest logit: exp() cannot overflow, and the sum
+ * over a large vocabulary keeps its digits. */
 double engine_sample_logprob(const float *logits, uint32_t count, int32_t id) {
   float most = logits[best(logits, count)];
   double sum = 0;

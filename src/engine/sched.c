@@ -4,6 +4,8 @@
 #include "sched.h"
 
 
+/* Stops at the first that does not fit, even if a later one would: otherwise
+ * a long prompt could wait for ever behind short ones. */
 static void admit(const struct engine_sched_limits *limits,
                   struct engine_sched_seq *seqs, uint32_t count) {
   uint32_t running = 0, blocks = limits->free_blocks;
@@ -26,6 +28,9 @@ static uint32_t least(uint32_t a, uint32_t b) {
 }
 
 
+/* Decodes first, a row each: they always fit, since rows >= seqs. Prompts
+ * take chunks while somebody decodes, so that a reply's next token waits for
+ * a chunk and not for a whole prompt; alone they take the whole step. */
 uint32_t engine_sched_plan(const struct engine_sched_limits *limits,
                            struct engine_sched_seq *seqs, uint32_t count) {
   uint32_t rows = 0;

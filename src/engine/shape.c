@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "../base/err.h"
-#include "model.h"
 
 
 /* Keys that change what a llama computes, in ways that are not built. */
@@ -54,6 +53,9 @@ static int number(const struct engine_gguf *g, const char *name, float high,
 }
 
 
+/* Grouped-query attention needs whole groups. A head's size is a key of its
+ * own in some models and need not be width / heads. `rot` is even, since
+ * dimensions turn in pairs. */
 static int read_heads(struct engine_shape *s, const struct engine_gguf *g,
                       drover_err *err) {
   uint32_t values = 0;
@@ -92,6 +94,10 @@ static int read_heads(struct engine_shape *s, const struct engine_gguf *g,
 }
 
 
+/* angle = pos * scale * base^(-2i / rot): 10000 is the base of the original
+ * paper (Su et al. 2021), linear scaling divides positions (Chen et al.
+ * 2023). yarn and longrope are refused: other angles are a wrong model, not
+ * a worse one. */
 static int read_rope(struct engine_shape *s, const struct engine_gguf *g,
                      drover_err *err) {
   drover_text type = { "none", 4 };
@@ -115,6 +121,8 @@ static int read_rope(struct engine_shape *s, const struct engine_gguf *g,
 }
 
 
+/* Bounds are far above every model known and far below what could overflow:
+ * products of two of them fit 64 bits with room. */
 static int read_shape(struct engine_shape *s, const struct engine_gguf *g,
                       drover_err *err) {
   int rc = count(g, "llama.block_count", ENGINE_LAYERS_MAX, 0, &s->layers,
@@ -135,6 +143,8 @@ static int read_shape(struct engine_shape *s, const struct engine_gguf *g,
 }
 
 
+/* The architecture names which keys are looked for at all. What would need
+ * other arithmetic is refused by the key's name. */
 static int check_kind(const struct engine_gguf *g, drover_err *err) {
   drover_text arch = { 0 };
   uint32_t experts = 0;

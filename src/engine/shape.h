@@ -7,6 +7,9 @@
 #include "backend.h"
 #include "gguf.h"
 
+enum { ENGINE_LAYERS_MAX = 512, ENGINE_CONTEXT_MAX = 1 << 22 };
+
+
 /* Check that the file is a llama as it is built here, and read all of its
  * shape but `vocab` and `rope_divisor`. DROVER_EFORMAT names the key. */
 int engine_shape_read(struct engine_shape *s, const struct engine_gguf *g,

@@ -19,6 +19,8 @@ static const char *const end_texts[] = {
 };
 
 
+/* Bytes first, the shorter of two that begin alike before the longer: what
+ * special_at() (encode.c) narrows down. */
 static int text_order(const struct engine_vocab *v, int32_t a, int32_t b) {
   size_t a_size = v->start[a + 1] - v->start[a];
   size_t b_size = v->start[b + 1] - v->start[b];
@@ -28,6 +30,8 @@ static int text_order(const struct engine_vocab *v, int32_t a, int32_t b) {
 }
 
 
+/* By id where texts are equal: qsort_r() is not stable, and the first id
+ * counts. */
 static int order_special(const void *a, const void *b, void *vocab) {
   int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
   int d = text_order(vocab, x, y);
@@ -35,6 +39,8 @@ static int order_special(const void *a, const void *b, void *vocab) {
 }
 
 
+/* Control tokens, and what users of the file defined; also the unknown
+ * token's text, which is a mark like the others. */
 static int is_special(const struct engine_vocab *v, uint32_t id) {
   return (v->type[id] == ENGINE_TOKEN_CONTROL
           || v->type[id] == ENGINE_TOKEN_UNKNOWN
@@ -43,6 +49,7 @@ static int is_special(const struct engine_vocab *v, uint32_t id) {
 }
 
 
+/* mem_alloc(0) gives a block too, so an empty list needs no case of its own. */
 int engine_vocab_specials(struct engine_vocab *v, drover_err *err) {
   uint32_t count = 0, kept = 0;
   for (uint32_t i = 0; i < v->size; i++)
@@ -63,6 +70,8 @@ int engine_vocab_specials(struct engine_vocab *v, drover_err *err) {
 }
 
 
+/* A key that is missing leaves the default; one past the vocabulary is
+ * refused, or the id would be an index out of it. */
 static int load_id(const struct engine_vocab *v, const struct engine_gguf *g,
                    const char *name, int32_t *out, drover_err *err) {
   uint32_t id;
@@ -77,6 +86,7 @@ static int load_id(const struct engine_vocab *v, const struct engine_gguf *g,
 }
 
 
+/* Missing: the default of the vocabulary's kind stays. */
 static int load_flag(const struct engine_gguf *g, const char *name, int *out,
                      drover_err *err) {
   int rc = engine_gguf_bool(g, name, out, err);
@@ -84,6 +94,9 @@ static int load_flag(const struct engine_gguf *g, const char *name, int *out,
 }
 
 
+/* By text too, because files of chat models that were converted early name
+ * only one of their two end tokens. Control tokens alone: a reply that
+ * merely spells "</s>" goes on. */
 static void mark_ends(struct engine_vocab *v) {
   for (uint32_t i = 0; i < v->size; i++)
     for (size_t t = 0; t < sizeof end_texts / sizeof end_texts[0]; t++) {
@@ -96,6 +109,9 @@ static void mark_ends(struct engine_vocab *v) {
 }
 
 
+/* Defaults by kind, as the format's readers have them; a key that is present
+ * always wins. "seperator" is how the format spells it. Padding and
+ * separator are read only to be checked. */
 int engine_vocab_ids(struct engine_vocab *v, const struct engine_gguf *g,
                      drover_err *err) {
   int spm = v->kind == ENGINE_VOCAB_SPM;

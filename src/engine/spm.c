@@ -25,6 +25,7 @@ static uint32_t key_of(float score) {
 }
 
 
+/* The two spans touch in the text, so their concatenation is one span of it. */
 static int fits(const void *ctx, const struct engine_merge_symbol *left,
                 const struct engine_merge_symbol *right, uint32_t *key,
                 int32_t *id) {
@@ -40,6 +41,8 @@ static int fits(const void *ctx, const struct engine_merge_symbol *left,
 }
 
 
+/* Every blank, runs of them too, becomes U+2581 as SentencePiece has it.
+ * `lead`: one in front, its "dummy prefix". */
 static int escape(struct buf *b, const char *text, size_t size, int lead) {
   static const char blank[] = "\xe2\x96\x81";
   int rc = lead ? buf_add(b, blank, 3) : DROVER_OK;
@@ -55,6 +58,8 @@ static int escape(struct buf *b, const char *text, size_t size, int lead) {
 }
 
 
+/* A character that was never merged has no id yet: it may be a token itself,
+ * else its bytes are spelled. */
 static int emit(const struct piece *p, const struct engine_merge_symbol *s,
                 struct engine_ids *out, drover_err *err) {
   int32_t id = s->id;
@@ -70,6 +75,8 @@ static int emit(const struct piece *p, const struct engine_merge_symbol *s,
 }
 
 
+/* A byte that is no UTF-8 is a symbol of one byte and comes out as its byte
+ * token. */
 static int encode_piece(const struct piece *p, size_t size,
                         struct engine_merge *m, struct engine_ids *out,
                         drover_err *err) {
@@ -88,6 +95,8 @@ static int encode_piece(const struct piece *p, size_t size,
 }
 
 
+/* The copy may be three times the text, when all of it is blanks. SPM merges
+ * over the whole piece, words and all: the heap keeps that n log n. */
 int engine_spm_encode(const struct engine_vocab *v, const char *text,
                       size_t size, int lead, struct engine_ids *out,
                       drover_err *err) {

@@ -19,6 +19,8 @@ static void widths(const struct engine_shape *s, uint32_t *w) {
 }
 
 
+/* Buffers in the order of widths(): the sixth, logits, has a row only for
+ * each out. */
 uint64_t engine_step_bytes(const struct engine_backend *backend,
                            const struct engine_shape *shape,
                            const struct engine_limits *limits) {
@@ -34,6 +36,7 @@ uint64_t engine_step_bytes(const struct engine_backend *backend,
 }
 
 
+/* On an error the parts built so far stay for engine_step_deinit(). */
 int engine_step_init(struct engine_step *s, const struct engine_model *m,
                      const struct engine_shape *shape,
                      const struct engine_limits *limits, drover_err *err) {
@@ -53,6 +56,7 @@ int engine_step_init(struct engine_step *s, const struct engine_model *m,
 }
 
 
+/* Zeroed, so without a backend: one that was never built does nothing. */
 void engine_step_deinit(struct engine_step *s) {
   if (!s->backend)
     return;
@@ -67,6 +71,9 @@ void engine_step_deinit(struct engine_step *s) {
 }
 
 
+/* A pre-norm llama layer: x += what the layer before left in y, norm,
+ * attention, x += y, norm, SwiGLU. The last matmul's y is added by the next
+ * layer's norm, or by gather_norm. */
 static void run_layer(struct engine_step *s, uint32_t i,
                       const struct engine_buffer *add) {
   const struct engine_backend *b = s->backend;
@@ -89,6 +96,8 @@ static void run_layer(struct engine_step *s, uint32_t i,
 }
 
 
+/* `output` is NULL where the file ties it to the embedding: the same matrix
+ * both ways. */
 int engine_step_run(struct engine_step *s, const struct engine_rows *rows,
                     drover_err *err) {
   const struct engine_backend *b = s->backend;

@@ -13,6 +13,9 @@
 
 /* ---- events ---- */
 
+/* `emitting` is set under the same lock under which a cancel marks: see
+ * engine_cancel(). The function itself is called without it, since it may
+ * cancel. */
 void engine_emit(struct engine *e, struct engine_request *r,
                  drover_event *ev) {
   pthread_mutex_lock(&e->lock);
@@ -50,6 +53,7 @@ static void drop(struct engine *e, struct engine_request *r) {
 }
 
 
+/* `why` may not point into the request, which is gone afterwards. */
 void engine_fail(struct engine *e, struct engine_request *r, int phase,
                  const drover_err *why) {
   drover_event ev = { .type = DROVER_EVENT_FAIL, .code = why->code,
@@ -60,6 +64,8 @@ void engine_fail(struct engine *e, struct engine_request *r, int phase,
 }
 
 
+/* What is held back gives no event: a token may end in the middle of a
+ * character or of a stop string. */
 static void emit_text(struct engine *e, struct engine_request *r) {
   struct buf *out = &r->reply.out;
   if (out->size) {
@@ -71,6 +77,7 @@ static void emit_text(struct engine *e, struct engine_request *r) {
 }
 
 
+/* The reply's ids hold its end token too, which was computed and counts. */
 static void finish(struct engine *e, struct engine_request *r, int how) {
   drover_event ev = {
     .type = DROVER_EVENT_END, .finish = how, .prompt_tokens = r->prompt,
@@ -141,6 +148,9 @@ static void expire(struct engine *e, int64_t now_ns) {
 
 /* ---- plan ---- */
 
+/* Planning is outside the lock; only what others read (kv, running) is
+ * written under it. The blocks that the plan counted on are still free:
+ * nobody else takes any. */
 static uint32_t schedule(struct engine *e) {
   struct engine_plan *p = &e->plan;
   struct engine_sched_limits limits = {
@@ -188,6 +198,8 @@ static void add_rows(struct engine_plan *p, struct engine_request *r,
 }
 
 
+/* Sequences in the order of arrival, each with its rows together: what the
+ * ops expect of seq_start. */
 static void build(struct engine *e) {
   struct engine_plan *p = &e->plan;
   p->rows.rows = p->rows.seqs = p->rows.outs = 0;
@@ -225,6 +237,8 @@ static void take_token(struct engine *e, struct engine_request *r,
 }
 
 
+/* `position` counts the reply's tokens: with the seed it keys the draw
+ * (sample.h). */
 static void sample(struct engine *e, int out) {
   struct engine_request *r = e->plan.owner[e->plan.out_seq[out]];
   const float *logits = engine_step_logits(&e->step, out);
@@ -239,12 +253,17 @@ static void sample(struct engine *e, int out) {
 }
 
 
+/* A fault of the device says nothing about single rows: all that took part
+ * fail. */
 static void fail_step(struct engine *e, const drover_err *why) {
   for (int i = 0; i < e->plan.rows.seqs; i++)
     engine_fail(e, e->plan.owner[i], DROVER_PHASE_STREAM, why);
 }
 
 
+/* Text leaves before the next step begins, so a stream is a step behind at
+ * most. Requests that end in here are dropped at once; their blocks are free
+ * in the next plan. */
 int engine_turn(struct engine *e, int64_t now_ns) {
   drover_err why = { 0 };
   collect(e);

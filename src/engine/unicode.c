@@ -277,6 +277,8 @@ static const uint32_t runs[] = {
 };
 
 
+/* Binary search over the runs, of which the last holds to the end of
+ * Unicode; the first begins at 0, so one is always found. */
 enum engine_class engine_unicode_class(uint32_t code) {
   size_t low = 0, high = sizeof runs / sizeof runs[0];
   if (code > 0x10ffff)
@@ -292,7 +294,9 @@ enum engine_class engine_unicode_class(uint32_t code) {
 }
 
 
-/* The least lead byte, its payload and the smallest code for 2..4 bytes. */
+/* The bytes of the sequence that a lead byte begins; 0 when it begins none (a
+ * continuation byte, or one that only overlong forms or codes past U+10FFFF
+ * would have). */
 static size_t sequence_size(unsigned char lead) {
   if (lead >= 0xc2 && lead <= 0xdf)
     return 2;
@@ -319,6 +323,9 @@ static int second_fits(unsigned char lead, unsigned char next) {
 }
 
 
+/* A sequence that goes wrong gives back the bytes before the wrong one as
+ * one bad piece (Unicode's "maximal subpart", chapter 3.9), as browsers
+ * replace them. */
 int engine_unicode_check(const char *text, size_t size) {
   const unsigned char *s = (const unsigned char *)text;
   size_t want = size ? sequence_size(s[0]) : 0;
@@ -336,6 +343,8 @@ int engine_unicode_check(const char *text, size_t size) {
 }
 
 
+/* n ones of the lead byte are masked off, six bits of each byte behind it
+ * are added. */
 size_t engine_unicode_decode(const char *text, size_t size, uint32_t *code) {
   const unsigned char *s = (const unsigned char *)text;
   int n = engine_unicode_check(text, size);

@@ -18,6 +18,8 @@ static int no_memory(drover_err *err) {
 
 /* ---- tokens and their texts ---- */
 
+/* One block for all texts, an offset each: k->size also counts the strings'
+ * eight-byte lengths, which leaves room. */
 static int load_texts(struct engine_vocab *v, const struct engine_gguf_key *k,
                       drover_err *err) {
   const unsigned char *at = k->at;
@@ -65,6 +67,8 @@ static int load_array(const struct engine_vocab *v,
 }
 
 
+/* Old writers have 0 for tokens without a type: as normal. Without the array
+ * all are. */
 static int load_types(struct engine_vocab *v, const struct engine_gguf *g,
                       drover_err *err) {
   const unsigned char *types;
@@ -84,6 +88,7 @@ static int load_types(struct engine_vocab *v, const struct engine_gguf *g,
 }
 
 
+/* Only SPM merges by score; a NaN would have no place in its heap. */
 static int load_scores(struct engine_vocab *v, const struct engine_gguf *g,
                        drover_err *err) {
   const unsigned char *scores;
@@ -107,6 +112,7 @@ static int load_scores(struct engine_vocab *v, const struct engine_gguf *g,
 
 /* ---- text to id ---- */
 
+/* -1: no hexadecimal digit. */
 static int hex(char c) {
   if (c >= '0' && c <= '9')
     return c - '0';
@@ -125,6 +131,8 @@ static int spelled_byte(const char *text, size_t size) {
 }
 
 
+/* Open addressing at most half full, linear probing: a miss ends at the
+ * first empty slot. */
 int32_t engine_vocab_find(const struct engine_vocab *v, const char *text,
                           size_t size) {
   uint32_t i = (uint32_t)hash_bytes(0, text, size) & (v->slots - 1);
@@ -138,6 +146,7 @@ int32_t engine_vocab_find(const struct engine_vocab *v, const char *text,
 }
 
 
+/* Empty texts are never looked for and would match everywhere. */
 static void add_text(struct engine_vocab *v, int32_t id) {
   const char *text = v->bytes + v->start[id];
   size_t size = v->start[id + 1] - v->start[id];
@@ -167,6 +176,10 @@ static void undo_spelling(struct engine_vocab *v) {
 }
 
 
+/* Byte tokens are found by their byte and not by the text "<0x41>", which a
+ * user may type. Control and unknown tokens are in no index: nothing that is
+ * plain text may become one. BPE has no byte tokens; there the text of one
+ * byte is it. */
 static int index_texts(struct engine_vocab *v, drover_err *err) {
   v->slots = 16;
   while (v->slots < 2 * v->size)
@@ -204,6 +217,8 @@ static int index_texts(struct engine_vocab *v, drover_err *err) {
 
 /* ---- merges ---- */
 
+/* The pair as one number: 16 bytes a slot, and no text is touched while
+ * encoding. */
 static uint32_t merge_slot(const struct engine_vocab *v, int32_t left,
                            int32_t right) {
   uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
@@ -211,6 +226,7 @@ static uint32_t merge_slot(const struct engine_vocab *v, int32_t left,
 }
 
 
+/* NULL most of the time: few neighbours merge. */
 const struct engine_merge_rank *engine_vocab_merge(
   const struct engine_vocab *v, int32_t left, int32_t right) {
   uint32_t i = merge_slot(v, left, right);
@@ -243,6 +259,10 @@ static int read_merge(const struct engine_vocab *v, drover_text rule,
 }
 
 
+/* The rule's place in the list is its rank; of a pair that stands there
+ * twice the first counts. `copy` has room for both halves of the longest
+ * rule, spelled in the file's alphabet. read_merge() refuses rules that are
+ * not made of tokens: they could never apply. */
 static int load_merges(struct engine_vocab *v, const struct engine_gguf *g,
                        drover_err *err) {
   const struct engine_gguf_key *k = NULL;
@@ -284,6 +304,9 @@ static int load_merges(struct engine_vocab *v, const struct engine_gguf *g,
 
 /* ---- the whole ---- */
 
+/* "llama" means SentencePiece, "gpt2" byte-level BPE, whatever the model. A
+ * file without `pre` is old and was cut by GPT-2's rules; an unknown name is
+ * refused, because other words give other tokens and worse answers. */
 static int load_kind(struct engine_vocab *v, const struct engine_gguf *g,
                      drover_err *err) {
   drover_text model = { 0 }, pre = { "default", 7 };
@@ -309,6 +332,9 @@ static int load_kind(struct engine_vocab *v, const struct engine_gguf *g,
 }
 
 
+/* In this order: BPE's spelling is undone before texts are indexed, because
+ * merges and words are looked up as bytes, and types come before both,
+ * because they say which texts are spelled so. */
 static int load(struct engine_vocab *v, const struct engine_gguf *g,
                 drover_err *err) {
   const struct engine_gguf_key *tokens = NULL;
@@ -341,6 +367,7 @@ static int load(struct engine_vocab *v, const struct engine_gguf *g,
 }
 
 
+/* `*out` is NULL on an error. */
 int engine_vocab_new(struct engine_vocab **out, const struct engine_gguf *g,
                      drover_err *err) {
   struct engine_vocab *v = mem_calloc(1, sizeof *v);
@@ -354,6 +381,7 @@ int engine_vocab_new(struct engine_vocab **out, const struct engine_gguf *g,
 }
 
 
+/* Takes half-built ones. */
 void engine_vocab_free(struct engine_vocab *v) {
   if (!v)
     return;
