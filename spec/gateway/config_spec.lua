@@ -29,6 +29,13 @@ describe("gateway.config", function()
     assert.equal(1, settings.workers)
   end)
 
+  it("has one worker where the bundled model is the node", function()
+    assert.equal(1, assert(read("router = {}")).workers)
+    local settings, why = read("router = {}, workers = 2")
+    assert.is_nil(settings)
+    assert.matches("workers: must be 1", why)
+  end)
+
   for given, wanted in pairs{
     ["'127.0.0.1:80'"] = "127.0.0.1:80", ["8000"] = "127.0.0.1:8000",
     ["':8000'"] = "0.0.0.0:8000", ["'[::1]:8000'"] = "[::1]:8000",

@@ -142,7 +142,9 @@ local CHECKS = {
 }
 
 
+-- Without `nodes` the router has the bundled model, which is local too.
 local function has_local_node(router)
+  if router.nodes == nil then return true end
   for _, node in ipairs(type(router.nodes) == "table" and router.nodes or {}) do
     local url = type(node) == "table" and node.url
     if type(url) == "string" and url:sub(1, 6) == "local:" then return true end
