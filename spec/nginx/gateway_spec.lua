@@ -174,6 +174,12 @@ describe("drover serve", function()
     end)
   end
 
+  it("answers 400 where the request line is none", function()
+    local status, text = nginx.get(server.url .. "/health", "-X 'A B'")
+    assert.equal(400, status)
+    assert.equal("invalid_request_error", error_of(text).type)
+  end)
+
   it("answers paths and methods that it does not have", function()
     local status, text = nginx.get(server.url .. "/nope")
     assert.equal(404, status)

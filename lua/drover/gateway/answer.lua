@@ -13,12 +13,6 @@ _M.STATUS = {
   cancelled = 499, internal = 500,
 }                                     -- all else is the upstream's: 502
 
-local TYPES = {
-  [400] = "invalid_request_error", [401] = "invalid_request_error",
-  [404] = "invalid_request_error", [405] = "invalid_request_error",
-  [411] = "invalid_request_error", [413] = "invalid_request_error",
-  [429] = "rate_limit_error",
-}
 local CODES = {
   context_too_long = "context_length_exceeded", not_found = "model_not_found",
   content_policy = "content_policy_violation",
@@ -27,11 +21,17 @@ local CODES = {
 local RETRY_AFTER = 1                 -- seconds, when nobody knows better
 
 
+local function type_of(status)
+  if status == 429 then return "rate_limit_error" end
+  return status < 500 and "invalid_request_error" or "server_error"
+end
+
+
 -- The body of an error; `param` and `code` may be nil.
 function _M.body(status, message, param, code)
   return json.encode({ error = {
     message = message,
-    type = TYPES[status] or "server_error",
+    type = type_of(status),
     param = param or json.null,
     code = code or json.null,
   } })

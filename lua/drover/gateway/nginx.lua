@@ -59,8 +59,9 @@ local SERVER = [[
   server {
     listen %s backlog=4096;
     server_name _;
-    error_page 400 404 405 408 411 413 414 431 494 495 496 497 500 501 505
-               @refused;
+    error_page 404 405 408 411 413 431 495 496 497 500 501 @refused;
+    # The request line itself may be bad: no path yet for a named location.
+    error_page 400 414 494 505 /refused;
 
     location / {
       content_by_lua_block { require("drover.resty.gateway").serve() }
@@ -70,6 +71,11 @@ local SERVER = [[
     location @stream {
       postpone_output 0;
       content_by_lua_block { require("drover.resty.gateway").stream() }
+    }
+
+    location = /refused {
+      internal;
+      content_by_lua_block { require("drover.resty.gateway").refused() }
     }
 
     location @refused {
