@@ -384,6 +384,20 @@ describe("p.run", function()
     assert.equal("tenant", opts.key)
   end)
 
+  it("gives a call a time that requests take, however little is left", function()
+    local router = echo()
+    local function late(x, run)
+      run.deadline = loop.get().now() + 5e-4
+      return p.ask{ prompt = "x" }(x, run)
+    end
+    local _, why = p.run(router, late, {}, { timeout = 5 })
+    assert.is_true(why and why.kind == "timeout"
+                   or router.opts[1].timeout == 0.001)
+    local calm = echo()
+    assert(p.run(calm, p.ask{ prompt = "x" }, {}, { timeout = 1e9 }))
+    assert.equal(86400, calm.opts[1].timeout)
+  end)
+
   it("starts no call after the deadline", function()
     local router = echo()
     local function late(x, run)

@@ -10,6 +10,7 @@ local OPTIONS = {
   seed = "number", stop = "any", keep = "keep",
 }
 local LATER = { json = true }
+local TIMEOUT_MIN, TIMEOUT_MAX = 0.001, 86400    -- what a request may be given
 local PLAIN = { "model", "max_tokens", "temperature", "top_p", "seed", "stop" }
 
 
@@ -221,7 +222,9 @@ local function send(run, request)
   for name, value in pairs(run.options) do
     options[name] = value
   end
-  options.timeout = run:left()
+  local left = run:left()
+  options.timeout = left and math.max(TIMEOUT_MIN,
+                                      math.min(left, TIMEOUT_MAX))
   if run.streams then
     return stream(run, request, options)
   elseif run.group then
