@@ -213,7 +213,8 @@ function _M.read(n, where, tier)
     return nil, where .. ": must be a table"
   end
   if type(n.url) ~= "string" then
-    return nil, where .. ".url: must be a string"
+    return nil, check.fields(n, http_fields, where)
+                or where .. ".url: is missing"
   end
   local is_local = n.url:sub(1, 6) == "local:"
   local why = check.fields(n, is_local and local_fields or http_fields, where)
