@@ -59,7 +59,7 @@ local function ask(f, rows, count)
   request.now, request.random, request.prefix = 1, 0.5, 12345
   local ok, answer = pcall(f, view.nodes(rows, count), request)
   if not ok then
-    return "raised: " .. tostring(answer)
+    return "raised with " .. count .. " nodes: " .. tostring(answer)
   end
   if answer ~= nil and (type(answer) ~= "number" or answer % 1 ~= 0
                         or answer < 1 or answer > count) then
