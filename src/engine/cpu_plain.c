@@ -144,6 +144,15 @@ static uint64_t pool_floats(const struct engine_shape *shape,
 }
 
 
+/* The longest row of any weight: its inputs are the residual, the heads or
+ * the hidden layer. */
+static uint32_t widest(const struct engine_shape *shape) {
+  uint32_t q = shape->heads * shape->head_dim;
+  uint32_t most = shape->width > shape->ff ? shape->width : shape->ff;
+  return most > q ? most : q;
+}
+
+
 /* What state_new() allocates, to the float: the engine sizes its pool by
  * this before it takes anything. */
 static uint64_t state_bytes(const struct engine_shape *shape,
@@ -152,7 +161,7 @@ static uint64_t state_bytes(const struct engine_shape *shape,
   uint64_t table = (uint64_t)shape->context * shape->rot / 2;
   if (pool > UINT64_MAX / 4)
     return UINT64_MAX;
-  uint64_t floats = 2 * pool + 2 * table + shape->context;
+  uint64_t floats = 2 * pool + 2 * table + widest(shape) + shape->context;
   return __builtin_mul_overflow(floats, sizeof(float), &bytes) ? UINT64_MAX
                                                                : bytes;
 }
@@ -169,15 +178,6 @@ static void state_free(struct engine_state *s) {
   mem_free(s->weight);
   mem_free(s->score);
   mem_free(s);
-}
-
-
-/* The longest row of any weight: its inputs are the residual, the heads or
- * the hidden layer. */
-static uint32_t widest(const struct engine_shape *shape) {
-  uint32_t q = shape->heads * shape->head_dim;
-  uint32_t most = shape->width > shape->ff ? shape->width : shape->ff;
-  return most > q ? most : q;
 }
 
 
