@@ -35,18 +35,26 @@ void engine_emit(struct engine *e, struct engine_request *r,
 }
 
 
-/* Unlink, give the blocks back, free. */
-static void drop(struct engine *e, struct engine_request *r) {
-  pthread_mutex_lock(&e->lock);
-  struct engine_request **at = &e->first;
-  while (*at != r)
-    at = &(*at)->next;
+/* Take the request at `at` out of the list and give its blocks back. The lock
+ * is held; the request is the caller's to free. */
+static void cut_out(struct engine *e, struct engine_request **at) {
+  struct engine_request *r = *at;
   *at = r->next;
   if (e->last == &r->next)
     e->last = at;
   if (r->running)
     engine_kv_give(&e->kv, r->block, r->blocks);
   e->running -= (uint32_t)r->running;
+}
+
+
+/* Only the thread that steps unlinks, so the request is in the list. */
+static void drop(struct engine *e, struct engine_request *r) {
+  pthread_mutex_lock(&e->lock);
+  struct engine_request **at = &e->first;
+  while (*at != r)
+    at = &(*at)->next;
+  cut_out(e, at);
   e->alive -= !r->cancelled;
   pthread_mutex_unlock(&e->lock);
   engine_request_free(r);
@@ -102,12 +110,7 @@ static void collect(struct engine *e) {
       at = &r->next;
       continue;
     }
-    *at = r->next;
-    if (e->last == &r->next)
-      e->last = at;
-    if (r->running)
-      engine_kv_give(&e->kv, r->block, r->blocks);
-    e->running -= (uint32_t)r->running;
+    cut_out(e, at);
     r->next = gone;
     gone = r;
   }
