@@ -36,8 +36,13 @@ struct engine_weight_from {         /* bytes come in pieces, in order */
   void    *ctx;
 };
 
-struct engine_shape {               /* of a model */
-  uint32_t layers, width, heads, kv_heads, head_dim, ff, vocab;
+struct engine_shape {               /* of a model; all are 1 or more */
+  uint32_t layers;
+  uint32_t width;                   /* floats of the residual stream */
+  uint32_t heads, kv_heads;         /* kv_heads divides heads */
+  uint32_t head_dim;                /* floats of one head of q, k or v */
+  uint32_t ff;                      /* floats of the hidden layer */
+  uint32_t vocab;                   /* tokens */
   uint32_t rot;                     /* dimensions of a head that rotate */
   uint32_t context;                 /* positions that occur */
   float    eps;                     /* of the norms */

@@ -22,9 +22,9 @@ enum engine_chat {
 };
 
 struct engine_chat_text {           /* zeroed by the caller */
-  struct buf text;
+  struct buf text;                  /* the rendered prompt, owned */
   struct engine_span *span;         /* [messages * 2 + 1] at most */
-  size_t spans;
+  size_t spans;                     /* in use */
 };
 
 

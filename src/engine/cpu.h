@@ -34,7 +34,7 @@ struct engine_buffer {              /* activations */
 };
 
 struct engine_state {
-  struct engine_shape shape;
+  struct engine_shape shape;        /* with the context that is wanted */
   const struct engine_rows *rows;   /* of the step */
   float *key, *value;               /* [layer][block][kv head][16][head_dim] */
   size_t head_floats, layer_floats; /* of one head's block; of one layer */

@@ -19,9 +19,11 @@ enum {
   TENSOR_LEAST = 8 + 1 + 4 + 8 + 4 + 8
 };
 
+/* The parse of one head, which is thrown away when more of the file is needed.
+ * Everything behind `at` is unread; errors name bytes of the file. */
 struct reader {
-  struct engine_gguf *g;
-  size_t at;                        /* <= g->have */
+  struct engine_gguf *g;            /* filled in */
+  size_t at;                        /* next byte, <= g->have */
   int    short_of;                  /* 1: more of the file must be read */
   drover_err *err;
 };

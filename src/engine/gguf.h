@@ -18,6 +18,8 @@
 
 #include "../drover.h"
 
+/* The format has no bounds of its own; real files stay far below these (a
+ * template of 64 KiB, 262144 tokens, some thousand tensors). */
 enum {
   ENGINE_GGUF_KEYS_MAX = 4096,
   ENGINE_GGUF_TENSORS_MAX = 65536,
@@ -51,14 +53,15 @@ struct engine_gguf_tensor {
   uint32_t dims;                    /* 1..4 */
   uint64_t ne[4];                   /* ne[0] is contiguous; 1 past dims */
   uint64_t at;                      /* of its first byte in the file */
-  uint64_t bytes;
+  uint64_t bytes;                   /* whole blocks, no padding */
 };
 
 struct engine_gguf {
   struct engine_gguf_key *key;      /* sorted by name */
   struct engine_gguf_tensor *tensor;          /* sorted by name */
   uint32_t keys, tensors;
-  uint32_t version, alignment;
+  uint32_t version;                 /* 2 or 3 */
+  uint32_t alignment;               /* of tensors, bytes; a power of two */
   uint64_t file_bytes;
   int      fd;                      /* -1: all of it is in memory */
   unsigned char *head;              /* owned, when there is a file */

@@ -22,24 +22,30 @@ enum {
   ENGINE_CHUNK = 32                 /* of one prompt while others decode */
 };
 
-struct engine_plan {                /* one step, made anew each turn */
+/* One step, made anew each turn by the stepping thread alone. The arrays are
+ * made once, for the largest step; `rows` points into them. */
+struct engine_plan {
   struct engine_request **request;  /* [batch + queue] alive, by arrival */
-  struct engine_sched_seq *seq;     /* [batch + queue] */
-  uint32_t count;
+  struct engine_sched_seq *seq;     /* [batch + queue] the same, as numbers */
+  uint32_t count;                   /* of both */
   struct engine_request **owner;    /* [batch] of the step's sequences */
-  int32_t *token, *pos;             /* [rows] */
-  int32_t *seq_start;               /* [batch + 1] */
+  int32_t *token, *pos;             /* [rows] ids; places in their sequence */
+  int32_t *seq_start;               /* [batch + 1] first rows, and the end */
   int32_t *block;                   /* [batch][block_ld] */
-  int32_t *out_row, *out_seq;       /* [batch] */
-  struct engine_rows rows;
+  int32_t *out_row, *out_seq;       /* [batch] wanted rows; whose they are */
+  struct engine_rows rows;          /* what the step is given */
 };
 
+/* Above the lock: set when the engine is opened, or the stepping thread's own.
+ * From it on, and `kv`: read and written under it, but for `pid`. */
 struct engine {
-  struct engine_model *model;
+  struct engine_model *model;       /* owned; read-only */
   struct engine_step step;
   struct engine_kv kv;              /* under the lock */
-  uint32_t context, batch, queue, rows;
-  uint64_t memory_bytes;
+  uint32_t context;                 /* tokens a sequence */
+  uint32_t batch, queue;            /* requests that run; that wait */
+  uint32_t rows;                    /* tokens a step */
+  uint64_t memory_bytes;            /* weights, cache and scratch */
   struct engine_plan plan;
   struct engine_candidate *scratch; /* [vocab] */
   char    *piece;                   /* [longest token] */
@@ -47,11 +53,15 @@ struct engine {
   pthread_mutex_t lock;             /* of all that follows */
   pthread_cond_t  wake;             /* the thread: there is work, or the end */
   pthread_cond_t  emitted;          /* engine_cancel: an emission is over */
-  struct engine_request *first, **last;
+  struct engine_request *first;     /* by arrival */
+  struct engine_request **last;     /* where the next is linked in */
   uint32_t alive;                   /* requests that are not cancelled */
-  uint32_t running;
-  uint64_t next_id, emitting;       /* the request whose event is going out */
-  int      closing, started, ready; /* ready: lock and conditions exist */
+  uint32_t running;                 /* that hold blocks */
+  uint64_t next_id;                 /* the last number given out */
+  uint64_t emitting;                /* whose event is going out; 0: none */
+  int      closing;                 /* the thread is asked to end */
+  int      started;                 /* it was, and is not joined yet */
+  int      ready;                   /* lock and conditions exist */
   int      pid;                     /* of the thread's process, or 0; atomic */
   pthread_t thread;
   double   steps, tokens;           /* since it was opened */

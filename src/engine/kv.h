@@ -9,7 +9,8 @@
 
 struct engine_kv {
   int32_t *spare;                   /* [free] a stack of free blocks */
-  uint32_t free, blocks;
+  uint32_t free;                    /* blocks that nobody holds */
+  uint32_t blocks;                  /* of the pool, fixed */
 };
 
 

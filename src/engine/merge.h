@@ -24,8 +24,9 @@ struct engine_merge_pair {          /* a merge that may happen */
 
 struct engine_merge {               /* zeroed by the caller; kept for reuse */
   struct engine_merge_symbol *symbol;
-  struct engine_merge_pair *heap;
-  size_t symbols, symbol_room, pairs, heap_room;
+  struct engine_merge_pair *heap;   /* the least pair first */
+  size_t symbols, symbol_room;      /* in use; allocated */
+  size_t pairs, heap_room;
 };
 
 /* Whether two neighbours make a token: 1 with its `key` and `id`, else 0. */

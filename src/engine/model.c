@@ -197,7 +197,7 @@ static int check_tensors(struct engine_model *m, const struct engine_gguf *g,
 
 /* ---- weights ---- */
 
-struct source {
+struct source {                     /* a tensor, for a backend's weight_new */
   const struct engine_gguf *g;
   const struct engine_gguf_tensor *t;
 };

@@ -16,6 +16,8 @@
 #include "gguf.h"
 #include "vocab.h"
 
+/* Weights of one layer, owned by the model, in the order in which a step uses
+ * them. Norms are vectors of floats, the others matrices of any type. */
 struct engine_layer {
   struct engine_weight *attn_norm, *q, *k, *v, *attn_output;
   struct engine_weight *ffn_norm, *gate, *up, *down;
@@ -30,8 +32,9 @@ struct engine_model {
   struct engine_weight *output;     /* NULL: tied to embed */
   struct engine_layer *layer;       /* [shape.layers] */
   float   *rope_divisor;            /* [rot / 2] or NULL */
-  char     name[128];
-  uint64_t parameters, file_bytes;
+  char     name[128];               /* general.name, printable, or "" */
+  uint64_t parameters;              /* elements of all tensors */
+  uint64_t file_bytes;
   uint64_t weight_bytes;            /* of all tensors */
 };
 

@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 struct engine_pre {                 /* one row a name */
-  const char *name;
+  const char *name;                 /* as the file spells it */
   int rules;                        /* enum in pre.c */
   int digits;                       /* numbers in one word, at most */
   int whole_words;                  /* a word that is a token is not merged */

@@ -13,10 +13,10 @@
 
 struct engine_request {
   struct engine_request *next;      /* in the order of arrival */
-  uint64_t id;
+  uint64_t id;                      /* the engine's number; from 1 */
   uint32_t call;                    /* the caller's number, in each event */
-  engine_emit_fn emit;
-  void    *ctx;
+  engine_emit_fn emit;              /* where its events go, with `ctx` */
+  void    *ctx;                     /* the submitter's */
   int      cancelled;               /* under the engine's lock */
 
   /* What follows belongs to the thread that steps. */
@@ -26,9 +26,9 @@ struct engine_request {
   uint32_t computed;                /* ids that are in the KV pool */
   uint32_t blocks;                  /* of the pool, for all it may need */
   int32_t *block;                   /* [blocks] once it runs */
-  int      running;
-  struct engine_draw draw;
-  struct engine_reply reply;
+  int      running;                 /* holds its blocks */
+  struct engine_draw draw;          /* how its tokens are drawn */
+  struct engine_reply reply;        /* text held back or on its way out */
   int64_t  first_by_ns, total_by_ns;        /* deadlines; 0: none */
 };
 

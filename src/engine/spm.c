@@ -11,9 +11,9 @@
 #include "unicode.h"
 #include "vocab.h"
 
-struct piece {
+struct piece {                      /* what merging looks at */
   const struct engine_vocab *vocab;
-  const char *text;
+  const char *text;                 /* with U+2581 for blanks */
 };
 
 

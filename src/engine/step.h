@@ -8,10 +8,14 @@
 #include "model.h"
 
 struct engine_step {                /* scratch of one engine; one thread */
-  const struct engine_model *model;
+  const struct engine_model *model; /* borrowed */
   const struct engine_backend *backend;
-  struct engine_state *state;
-  struct engine_buffer *x, *act, *y, *qkv, *gu, *logits;
+  struct engine_state *state;       /* pool and the backend's own scratch */
+  struct engine_buffer *x;          /* the residual stream */
+  struct engine_buffer *act;        /* input of the next matmul */
+  struct engine_buffer *y;          /* output that is not added to x yet */
+  struct engine_buffer *qkv, *gu;   /* heads of q, k, v; gate and up */
+  struct engine_buffer *logits;     /* [outs][vocab] */
 };
 
 
