@@ -11,13 +11,14 @@
 #include "row.h"
 #include "table.h"
 
+/* All that a decision looks at. Borrowed: holds for the one call. */
 struct node_view {
-  const drover_node     *rows;
+  const drover_node     *rows;      /* [0] is not used */
   const struct node_row *own;
-  const drover_pick     *pick;
+  const drover_pick     *pick;      /* what is asked for, and what is out */
   uint32_t  count;                  /* rows 1 .. count, at least 1 */
   uint32_t *turn;                   /* round_robin's, in the zone */
-  double    rnd;
+  double    rnd;                    /* uniform in [0, 1); one a decision */
   int       unqualified;            /* health_score found none that qualifies */
 };
 
@@ -55,12 +56,15 @@ static inline int node_able(const struct node_view *v, uint32_t row) {
 }
 
 
+/* By the advisory word: a claim may find room where this sees none, and the
+ * other way round (see route.c). */
 static inline int node_full(const struct node_view *v, uint32_t row) {
   return atom_get_u32(&v->rows[row].inflight) >=
          atom_get_u32(&v->rows[row].capacity);
 }
 
 
+/* What every policy asks of a row before it proposes it. */
 static inline int node_may(const struct node_view *v, uint32_t row) {
   return node_able(v, row) && !node_full(v, row);
 }

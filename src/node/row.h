@@ -28,14 +28,14 @@ struct node_row {
   float    score_load;
   double   seen_at;                 /* last reply or report; NaN: never */
   /* Rarely written. */
-  double   added_at;
+  double   added_at;                /* `now` when the node got this row */
   uint64_t identity;                /* salted hash of url and key; 0: unused */
   uint64_t label;                   /* hash of the id */
   uint64_t writer;                  /* member_lock() of who changes the row */
   uint32_t texts;                   /* copies written; the last is valid */
   uint32_t generation;              /* of its configuration; 0: at run time */
   int32_t  last_code;               /* of the last failure */
-  uint32_t models_count;
+  uint32_t models_count;            /* of `models`; 0 with the mask: any */
   uint64_t spare[2];
   uint64_t models[NODE_MODELS_MAX]; /* drover_hash of what it takes */
 };
@@ -52,7 +52,7 @@ struct node_table {                 /* a view: all of it lies in the zone */
   struct node_text *texts;          /* two copies a row */
   uint32_t          max;            /* rows are 1 .. max */
   uint32_t         *count;          /* rows used so far; only grows */
-  uint64_t          salt;
+  uint64_t          salt;           /* the zone's, of identities */
 };
 
 _Static_assert(offsetof(struct node_row, added_at) == 64, "one hot line");
