@@ -45,10 +45,10 @@ enum ticket_state { TICKET_FREE, TICKET_PICKED, TICKET_SENT, TICKET_SETTLING,
 
 struct ticket {                     /* one attempt; its member's owner writes */
   uint32_t state;                   /* enum ticket_state */
-  uint32_t serial;
-  uint32_t node;
+  uint32_t serial;                  /* of this opening; 0: never used */
+  uint32_t node;                    /* its row */
   uint32_t tokens;                  /* booked in the cells */
-  struct breaker_permit permit;
+  struct breaker_permit permit;     /* under which it was let in */
   uint32_t sent;                    /* 1: the body went out */
   uint32_t next;                    /* free list: number of the next, 0: end */
 };
@@ -59,10 +59,10 @@ struct drover_router {              /* a handle; one thread's */
   struct node_table table;
   struct limit_cells cells;
   struct tally tally;
-  struct ticket *tickets;           /* of all members */
+  struct ticket *tickets;           /* [member][tickets_max] */
   struct member_table members;
   uint32_t tickets_max;
-  uint32_t policy;
+  uint32_t policy;                  /* row of node_policies */
   /* Claimed with the first ticket, and anew in a forked child. */
   int      pid;                     /* 0: none yet */
   int      slot;                    /* this handle's member */

@@ -12,9 +12,9 @@
 #include "base/err.h"
 #include "drover.h"
 
-struct scan {
+struct scan {                       /* one chunk, read once */
   struct json j;
-  drover_delta *out;
+  drover_delta *out;                /* the caller's */
 };
 
 

@@ -14,6 +14,7 @@ struct buf {
 };
 
 
+/* Empty, without memory: nothing is allocated before the first byte. */
 void buf_init(struct buf *b, size_t cap);
 
 

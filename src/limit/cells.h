@@ -37,10 +37,10 @@ struct limit_cells {                /* a view: the cells lie in the zone */
   const uint32_t *top;              /* members in use lie below */
 };
 
-struct limit_ask {
-  uint32_t member;
+struct limit_ask {                  /* one claim */
+  uint32_t member;                  /* the asker's own slot */
   uint32_t row;                     /* 1 or more */
-  uint32_t tokens;
+  uint32_t tokens;                  /* prompt + max_tokens; only summed */
   uint32_t all_max, row_max;        /* requests */
 };
 
