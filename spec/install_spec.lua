@@ -13,7 +13,7 @@ end
 
 
 describe("make install", function()
-  it("gives a command that answers from any folder", function()
+  it("gives a command and a library that work from any folder", function()
     local prefix = nginx.shell("pwd"):gsub("%s+$", "") .. "/" .. nginx.folder()
     local text, status = run(CLEAN .. "make -s install PREFIX=" .. prefix)
     assert.equal(0, status, text)
@@ -21,6 +21,10 @@ describe("make install", function()
                        .. QUESTION .. "'")
     assert.equal(0, status, text)
     assert.truthy(text:find("Oslo", 1, true), text)
+    local lua = prefix .. "/share/lua/5.1/?"
+    text, status = run("cd / && " .. CLEAN .. "LUA_PATH='" .. lua .. ".lua;" .. lua
+                       .. "/init.lua;;' luajit -e 'require \"drover\"'")
+    assert.equal(0, status, text)
     nginx.shell("rm -rf " .. prefix)
   end)
 end)

@@ -2,7 +2,8 @@
 -- and calls the functions of src/drover.h on what it returns.
 --
 -- Looked for in DROVER_LIB (a path), then beside the other C modules of
--- package.cpath, then where the linker looks.
+-- package.cpath, then in the lib/ that was installed with this file, then
+-- where the linker looks.
 --
 -- SPDX-License-Identifier: MIT
 local ffi = require "ffi"
@@ -31,7 +32,9 @@ local function find_library()
       return folder .. "libdrover.so"
     end
   end
-  return "drover"
+  local prefix = debug.getinfo(1, "S").source:match("^@(.*)/share/lua/")
+  local installed = prefix and prefix .. "/lib/libdrover.so"
+  return installed and readable(installed) and installed or "drover"
 end
 
 
