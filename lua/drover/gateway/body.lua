@@ -55,7 +55,7 @@ local function check_number(low, high, whole)
       return wrong_type(param, wanted, value)
     end
     if not (value >= low and value <= high) then
-      return wrong_value(param, format("must be from %g to %g", low, high))
+      return wrong_value(param, format("must be from %.16g to %.16g", low, high))
     end
   end
 end
@@ -173,12 +173,17 @@ local function same_first(text, place, value)
 end
 
 
+local function not_parsed(why)
+  return { message = "We could not parse the JSON body of your request: "
+                     .. why .. "." }
+end
+
+
 local function not_json(text)
   if C.drover_json_members(text, #text, TWICE, 2, places, scan_err) == 0 then
     return nil
   end
-  return { message = "We could not parse the JSON body of your request: "
-                     .. ffi.string(scan_err.text) .. "." }
+  return not_parsed(ffi.string(scan_err.text))
 end
 
 
@@ -187,10 +192,10 @@ function _M.read(text)
   local problem = not_json(text)
   if problem then return nil, problem end
   local request, why = json.decode(text)
+  if why then return nil, not_parsed(why) end
   if type(request) ~= "table" or request == json.null
      or text:byte() ~= OBJECT and not text:find("^%s*{") then
-    return nil, { message = "The JSON body must be an object"
-                            .. (why and ": " .. why or "") .. "." }
+    return nil, { message = "The JSON body must be an object." }
   end
   if request.model == nil then return nil, missing("model") end
   if request.messages == nil then return nil, missing("messages") end
