@@ -147,6 +147,18 @@ describe("#oracle vocab", function()
 end)
 
 
+local function with_token(kind, text, type)
+  local file = gguf.llama(kind)
+  table.insert(gguf.get(file, "tokenizer.ggml.tokens"), text)
+  table.insert(gguf.get(file, "tokenizer.ggml.token_type"), type or 1)
+  local scores = gguf.get(file, "tokenizer.ggml.scores")
+  if scores then
+    table.insert(scores, 0)
+  end
+  return file
+end
+
+
 describe("vocab", function()
   it("gives any bytes back as they were", function()
     local every = {}
@@ -229,6 +241,13 @@ describe("vocab", function()
     assert.same({ 1 }, encode_spans(v, { { "", false } }, c.lib, true))
   end)
 
+  it("takes the leftmost of equal scores, of 0 and -0 too", function()
+    local file = with_token("spm", "bb")
+    gguf.get(file, "tokenizer.ggml.scores")[7] = -1 / math.huge
+    local v = assert(build(file))
+    assert.same({ 8, 5 }, encode(v, "abb"))
+  end)
+
   it("finds the longest special token, whatever the order", function()
     local file = gguf.llama()
     local tokens = gguf.get(file, "tokenizer.ggml.tokens")
@@ -245,18 +264,6 @@ end)
 -- What is wrong, how the file is changed, what the error says (nil: fine).
 local function keys(kind, name, ...)
   return gguf.set(gguf.llama(kind), "tokenizer.ggml." .. name, ...)
-end
-
-
-local function with_token(kind, text, type)
-  local file = gguf.llama(kind)
-  table.insert(gguf.get(file, "tokenizer.ggml.tokens"), text)
-  table.insert(gguf.get(file, "tokenizer.ggml.token_type"), type or 1)
-  local scores = gguf.get(file, "tokenizer.ggml.scores")
-  if scores then
-    table.insert(scores, 0)
-  end
-  return file
 end
 
 

@@ -17,9 +17,12 @@ struct piece {                      /* what merging looks at */
 };
 
 
-/* Rising keys for falling scores: a float's bits, made to sort as numbers. */
+/* Rising keys for falling scores: a float's bits, made to sort as numbers. The
+ * sum makes +0 of -0: equal scores must have equal keys, or the leftmost pair
+ * would not go first. */
 static uint32_t key_of(float score) {
   uint32_t bits;
+  score += 0.0f;
   memcpy(&bits, &score, sizeof bits);
   return bits & 0x80000000 ? bits : 0x7fffffff - bits;
 }
