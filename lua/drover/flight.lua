@@ -113,6 +113,17 @@ local function reach(self, attempt)
 end
 
 
+-- Wait before the same node is asked again; cancel() ends it early.
+local function rest(self, seconds)
+  local loop, active = loops.get(), self.router.active
+  self.pause = loop.gate()
+  active[self] = true
+  loop.sleep(seconds, self.pause)
+  active[self] = nil
+  self.pause = nil
+end
+
+
 -- Another node at once, or the same one after a wait. Returns its row, or
 -- nil when the last error stands.
 local function next_row(self, e)
@@ -137,7 +148,7 @@ local function next_row(self, e)
   if not wait or C.drover_clock() + wait >= self.deadline then
     return nil
   end
-  loops.get().sleep(wait)
+  rest(self, wait)
   if self.cancelled or router.closed then
     return nil
   end
@@ -181,22 +192,26 @@ function mt:run()
     row, instead = next_row(self, e)
     e = instead or e
   end
-  if self.cancelled and e.kind ~= "cancelled" then
-    e = err.new("cancelled", nil, { node = e.node, phase = "pick" })
+  if self.cancelled and e.kind ~= self.cancelled then
+    e = err.new(self.cancelled, nil, { node = e.node, phase = "pick" })
   end
   return self:fail(e)
 end
 
 
 -- End it from outside, whoever waits for it: at once and any number of times.
-function mt:cancel()
+-- `kind` is "cancelled" where it is not said.
+function mt:cancel(kind)
   if self.ended then
     return
   end
-  self.cancelled = true
-  local attempt = self.attempt
-  if attempt then
-    attempt:cancel("cancelled")
+  self.cancelled = self.cancelled or kind or "cancelled"
+  if self.attempt then
+    self.attempt:cancel(self.cancelled)
+  end
+  if self.pause then
+    self.router.active[self] = nil
+    self.pause:post()
   end
 end
 

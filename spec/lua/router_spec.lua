@@ -275,6 +275,26 @@ describe("router:chat()", function()
     router = nil
   end)
 
+  for kind, stop in pairs {
+    cancelled = function(flight) flight:cancel() end,
+    closed = function() router:close() end,
+  } do
+    it("that waits to ask again ends at once as " .. kind, function()
+      over({ serve { testing.error(503, "busy", {
+        headers = { ["retry-after"] = "100" } }) } })
+      local flight = assert(router:begin(ask()))
+      local task = drover.go(function() return select(2, flight:reply()) end)
+      local deadline = drover.now() + 20
+      repeat drover.sleep(0.005) until flight.pause or drover.now() > deadline
+      stop(flight)
+      local e = drover.wait(task)
+      assert.equal(kind, e.kind)
+      assert.same({ "n1 overloaded" }, kinds(e.attempts))
+      assert.is_true(drover.now() < deadline)
+      assert.is_nil(next(router.active))
+    end)
+  end
+
   it("ends with closed when the router is closed meanwhile", function()
     local server = serve { { hold = true } }
     over({ server })

@@ -268,6 +268,18 @@ describe("router:stream()", function()
     assert_settled()
   end)
 
+  it("has one reader, which the second is told", function()
+    local slow = testing.stream { "a", "b" }
+    slow.pause = 0.05
+    local stream = over({ serve { slow } }):stream(ask())
+    local task = drover.go(function() return text_of(stream) end)
+    local ok, why = pcall(text_of, stream)
+    assert.is_false(ok)
+    assert.truthy(why:find("two tasks", 1, true), why)
+    assert.equal("ab", drover.wait(task))
+    assert_settled()
+  end)
+
   it("wakes its reader when somebody cancels it", function()
     local slow = testing.stream { "a", "b" }
     slow.pause = 0.2

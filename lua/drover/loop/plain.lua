@@ -233,14 +233,16 @@ function gate_mt:wait()
   if not self.posted then
     local co = running()
     local task = co and tasks[co]
+    if self.waiter or self.driven then
+      error("drover: two tasks wait for one stream", 0)
+    end
     if task then
-      if self.waiter then
-        error("drover: two tasks wait for one stream", 0)
-      end
       self.waiter, task.waits = task, true
       yield()
     else
+      self.driven = true
       drive(self)
+      self.driven = false
     end
   end
   self.posted = false
@@ -248,12 +250,13 @@ end
 
 
 function _M.gate()
-  return setmetatable({ posted = false, waiter = false }, gate_mt)
+  return setmetatable({ posted = false, waiter = false,
+                        driven = false }, gate_mt)
 end
 
 
-function _M.sleep(s)
-  local gate = _M.gate()
+function _M.sleep(s, gate)
+  gate = gate or _M.gate()
   timer_push(C.drover_clock() + s, gate)
   gate:wait()
 end

@@ -275,8 +275,15 @@ function _M.gate()
 end
 
 
-function _M.sleep(s)
-  ngx.sleep(math.max(0.001, s))         -- 0 is another thing to nginx
+function _M.sleep(s, gate)
+  s = math.max(0.001, s)                -- 0 is another thing to nginx
+  if not gate then
+    ngx.sleep(s)
+  elseif not gate.posted then
+    gate.semaphore = assert(new_semaphore(0))
+    gate.semaphore:wait(s)
+    gate.semaphore = false
+  end
 end
 
 
