@@ -115,6 +115,8 @@ static void read_rest(struct scan *s, enum json_kind kind) {
 }
 
 
+/* What the table does not name goes to read_rest(): reasoning and tool calls
+ * have many spellings, and all of them mean "decode this one whole". */
 static void read_delta(struct scan *s, enum json_kind kind) {
   static const struct field fields[] = {
     FIELD("content", read_content), FIELD("role", read_role),

@@ -397,6 +397,8 @@ static int parse(struct reader *r) {
 }
 
 
+/* Short of bytes, parse() has failed without telling why: `err` is
+ * untouched. */
 int engine_gguf_head(struct engine_gguf *g, int *more, drover_err *err) {
   struct reader r = { .g = g, .err = err };
   int rc = parse(&r);

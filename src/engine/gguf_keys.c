@@ -86,6 +86,7 @@ static int typed(const struct engine_gguf *g, const char *name, uint32_t type,
 }
 
 
+/* Copied: a value in the head is unaligned. */
 int engine_gguf_u32(const struct engine_gguf *g, const char *name,
                     uint32_t *out, drover_err *err) {
   const struct engine_gguf_key *k = NULL;
@@ -96,6 +97,7 @@ int engine_gguf_u32(const struct engine_gguf *g, const char *name,
 }
 
 
+/* Any float, NaN too: ranges are the model's business. */
 int engine_gguf_f32(const struct engine_gguf *g, const char *name, float *out,
                     drover_err *err) {
   const struct engine_gguf_key *k = NULL;
@@ -117,6 +119,8 @@ int engine_gguf_bool(const struct engine_gguf *g, const char *name, int *out,
 }
 
 
+/* Trusts the length, because skip_array() walked over it when the file was
+ * parsed. */
 drover_text engine_gguf_next(const unsigned char **at) {
   uint64_t size;
   memcpy(&size, *at, sizeof size);  /* checked when the file was parsed */
@@ -126,6 +130,7 @@ drover_text engine_gguf_next(const unsigned char **at) {
 }
 
 
+/* A span into the head, without a NUL; it holds until the file is closed. */
 int engine_gguf_text(const struct engine_gguf *g, const char *name,
                      drover_text *out, drover_err *err) {
   const struct engine_gguf_key *k = NULL;

@@ -171,6 +171,8 @@ int node_table_find(const struct node_table *t, const char *id) {
 
 /* ---- adding ---- */
 
+/* The order counts too: a configuration keeps it, and comparing sets would
+ * cost more than writing. */
 static int same_models(const struct node_row *own,
                        const drover_node_config *c) {
   if (atom_get_u32(&own->models_count) != c->models_count)
