@@ -204,8 +204,9 @@ install: all
 	install -d $(D)$(BINDIR) $(D)$(LIBDIR) $(D)$(LUADIR) $(D)$(MODELDIR)
 	install -m 755 build/libdrover.so $(D)$(LIBDIR)
 	cp -R lua/drover $(D)$(LUADIR)
+	chmod -R a+rX $(D)$(LUADIR)/drover
 	install -m 644 build/lua/drover/cdef.lua $(D)$(LUADIR)/drover
-	cp -R model/. $(D)$(MODELDIR)
+	install -m 644 model/lambkin-q8_0.gguf model/README.md $(D)$(MODELDIR)
 	@$(call write_command,$(D)$(BINDIR)/drover,..,share/lua/5.1,export LUA_CPATH="$$root/lib/?.so;$$root/lib/lua/5.1/?.so;$${LUA_CPATH:-;}")
 
 # eval "$$(make -s env)"; luajit script.lua
