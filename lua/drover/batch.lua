@@ -5,6 +5,7 @@
 local check = require "drover.check"
 local err = require "drover.err"
 local loops = require "drover.loop"
+local opts_fields = require("drover.request").opts_fields
 
 local _M = {}
 
@@ -16,6 +17,13 @@ local fields = {
   stream = { "boolean" },
   on_done = { "function" },
 }
+local all_fields = {}           -- with those of each request
+for name, row in pairs(opts_fields) do
+  all_fields[name] = row
+end
+for name, row in pairs(fields) do
+  all_fields[name] = row
+end
 
 
 -- Wait for this request's turn: starts are spread evenly, from now on.
@@ -84,11 +92,7 @@ function _M.check(requests, opts)
     if type(opts) ~= "table" then
       return "opts: must be a table, is a " .. type(opts)
     end
-    local own = {}
-    for name in pairs(fields) do
-      own[name] = opts[name]
-    end
-    why = check.fields(own, fields, "opts")
+    why = check.fields(opts, all_fields, "opts")
   end
   return why
 end

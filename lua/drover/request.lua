@@ -36,7 +36,7 @@ for name in pairs(chat_fields) do
 end
 table.sort(chat_names)
 
-local opts_fields = {
+_M.opts_fields = {
   timeout = { "number|table" },
   key = { "string" },
   node = { "string" },
@@ -136,7 +136,7 @@ function _M.options(opts, timeout)
   if type(opts) ~= "table" then
     return nil, "opts: must be a table, is a " .. type(opts)
   end
-  local why = check.fields(opts, opts_fields, "opts")
+  local why = check.fields(opts, _M.opts_fields, "opts")
   if why then
     return nil, why
   end
