@@ -32,6 +32,14 @@ describe("testing.server()", function()
     end
   end)
 
+  it("names the reply that is none", function()
+    for _, bad in ipairs { "hello", { stauts = 200 }, { status = "200" } } do
+      local ok, why = pcall(testing.server, { testing.reply("a"), bad })
+      assert.is_false(ok)
+      assert.matches("replies%[2%]: ", why)
+    end
+  end)
+
   it("answers in turn, the last one again and again", function()
     over { testing.reply("a"), testing.reply("b") }
     local texts = {}

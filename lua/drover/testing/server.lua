@@ -8,12 +8,21 @@
 --   close = true close after the reply        reset = true  ... with RST
 --
 -- SPDX-License-Identifier: MIT
+local check = require "drover.check"
 local json = require "drover.json"
 local libc = require "drover.testing.libc"
 
 local _M = {}
 
 local LIFETIME = 60
+
+local fields = {
+  status = { "number", 100, 599 }, headers = { "table" },
+  body = { "string|table", empty = true },
+  sse = { "table" }, pause = { "number", 0 }, delay = { "number", 0 },
+  cut = { "number", 0 }, hold = { "boolean" }, close = { "boolean" },
+  reset = { "boolean" },
+}
 
 local mt = {}
 mt.__index = mt
@@ -91,6 +100,13 @@ end
 function _M.start(replies, opts)
   if type(replies) ~= "table" or #replies == 0 then
     error("testing.server: a list of replies is wanted", 2)
+  end
+  for i, reply in ipairs(replies) do
+    local why = type(reply) ~= "table" and "must be a table"
+                or check.fields(reply, fields, "")
+    if why then
+      error("testing.server: replies[" .. i .. "]: " .. why, 2)
+    end
   end
   local script, log = os.tmpname(), os.tmpname()
   write_file(script, script_of(replies))
