@@ -242,9 +242,9 @@ enum json_kind json_kind(struct json *j) {
 }
 
 
-/* Says nothing about the byte there but array or object: callers have asked
- * json_kind(). Its bit is kept so that leaving an inner container can
- * restore `array` without looking back in the text. */
+/* Trusts that an object or array begins here: callers have asked json_kind().
+ * The bit is kept so that leaving an inner container can restore `array`
+ * without looking back in the text. */
 void json_enter(struct json *j) {
   if (j->at == j->end)
     return;
