@@ -45,9 +45,10 @@ local function load_library()
     error("drover: the C library was not found (" .. tostring(lib)
           .. "); set DROVER_LIB to its path or run `make`", 0)
   end
-  if lib.drover_abi() ~= cdef.abi then
+  local ours, abi = pcall(function() return lib.drover_abi() end)
+  if not ours or abi ~= cdef.abi then
     error("drover: " .. name .. " and the Lua files are of two builds ("
-          .. lib.drover_abi() .. " and " .. cdef.abi
+          .. tostring(abi) .. " and " .. cdef.abi
           .. "): restart, or USR2 under nginx", 0)
   end
   return lib

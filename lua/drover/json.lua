@@ -36,12 +36,18 @@ _M.null = setmetatable({}, { __tostring = function() return "null" end })
 
 -- Mark a table as a list: {} is then written as [].
 function _M.array(t)
+  if t ~= nil and type(t) ~= "table" then
+    error("drover.array: a table is wanted, got " .. type(t), 2)
+  end
   return setmetatable(t or {}, array_mt)
 end
 
 
 -- JSON text that is written as it stands.
 function _M.raw(text)
+  if type(text) ~= "string" then
+    error("drover.raw: a string is wanted, got " .. type(text), 2)
+  end
   return setmetatable({ text = text }, raw_mt)
 end
 

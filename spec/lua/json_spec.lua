@@ -61,6 +61,16 @@ describe("json.encode()", function()
 end)
 
 
+describe("json.raw() and json.array()", function()
+  it("want a text and a table", function()
+    assert.has_error(function() json.raw(5) end,
+                     "drover.raw: a string is wanted, got number")
+    assert.has_error(function() json.array("x") end,
+                     "drover.array: a table is wanted, got string")
+  end)
+end)
+
+
 describe("json.decode()", function()
   it("drops null members, at every depth", function()
     assert.same({ a = 1, c = { d = { { f = "g" } } } },
