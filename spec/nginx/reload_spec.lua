@@ -1,7 +1,7 @@
 -- Reloads: running streams end whole, old workers leave, state stays.
 local nginx = require "spec.support.nginx"
 
-local HUP = 1
+local HUP, QUIT = 1, 3
 local STREAMS, CHUNKS = 50, 150
 local BODY = '{"model":"m","stream":true,"messages":[{"role":"user",'
              .. '"content":"hi"}]}'
@@ -50,20 +50,25 @@ describe("a reload", function()
       .. "--data-binary @" .. dir .. "/body " .. table.concat(words, " "))
   end
 
-  it("lets 50 running streams end whole, then old workers leave", function()
-    local old = server:workers()
+  -- 50 streams, all begun; then `signal` to the master. Each must end whole.
+  local function ends_whole(signal)
     local curl = start_streams()
     local running = nginx.until_true(function()
       return nginx.metric(server.url, "drover_inflight{node=\"up\"}") >= STREAMS
     end, 10)
     assert.is_true(running, curl:log())
-    nginx.signal(server.pid, HUP)
+    nginx.signal(server.pid, signal)
     nginx.until_true(function() return not curl:alive() end, 60)
     local wanted = expected()
     for i = 1, STREAMS do
       local text = nginx.read(dir .. "/s" .. i):gsub("@%d+", "@")
       assert.is_true(text == wanted, "stream " .. i .. ": " .. text:sub(-200))
     end
+  end
+
+  it("lets 50 running streams end whole, then old workers leave", function()
+    local old = server:workers()
+    ends_whole(HUP)
     local left = nginx.until_true(function()
       for _, pid in ipairs(server:workers()) do
         for _, was in ipairs(old) do
@@ -94,5 +99,13 @@ describe("a reload", function()
     end, 5)
     assert.truthy(said, server:log())
     assert.equal(200, (nginx.get(server.url .. "/health")))
+  end)
+
+  it("lets 50 running streams end whole when told to quit", function()
+    ends_whole(QUIT)
+    assert.truthy(nginx.until_true(function()
+      return not server:alive()
+    end, 10))
+    assert.is_nil(server:log():find("%[alert%]"), server:log())
   end)
 end)
