@@ -121,7 +121,7 @@ function _M.new(conf)
     name = conf.name, conf = conf, fleet = fleet, timeout = conf.timeout,
     plain = { timeout = conf.timeout },      -- a request's without options
     retry = conf.retry, chosen = policy, default = default, ticks = 0,
-    active = {}, policies = setmetatable({}, { __mode = "k" }),
+    active = {}, policies = setmetatable({}, { __mode = "kv" }),
     prepared = false, closed = false,
   }
   local weak = setmetatable({ router }, { __mode = "v" })

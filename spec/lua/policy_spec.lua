@@ -152,6 +152,18 @@ describe("a policy in service", function()
     assert.equal("a", pick())
   end)
 
+  it("of one request is forgotten with it", function()
+    over("round_robin")
+    for _ = 1, 3 do
+      assert.equal("b", pick { policy = function(nodes)
+        return nodes.count > 1 and 2 or nil
+      end })
+    end
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(next(router.policies))
+  end)
+
   it("can be asked for by one request", function()
     over("fallback")
     assert.equal("b", pick { policy = function(n)
