@@ -20,11 +20,33 @@ describe("gateway.answer", function()
       assert.matches("so it is", body.message)
       assert.is_string(body.type)
       assert.is_string(body.code)
-      assert.equal("false", headers["x-should-retry"])
       assert.equal(status == 429 or status == 503,
                    headers["retry-after"] ~= nil)
     end)
   end
+
+  it("tells clients not to retry what their request itself breaks", function()
+    for _, kind in ipairs{ "bad_request", "not_found", "too_large" } do
+      local _, _, headers = answer.from_err(err.new(kind))
+      assert.equal("false", headers["x-should-retry"])
+    end
+  end)
+
+  it("lets clients retry what was sent nowhere", function()
+    for _, kind in ipairs{ "overloaded", "no_node", "rate_limited" } do
+      local _, _, headers = answer.from_err(err.new(kind))
+      assert.is_nil(headers["x-should-retry"])
+      assert.is_number(headers["retry-after"])
+    end
+  end)
+
+  it("tells clients not to retry what was sent: that was done", function()
+    for kind in pairs(statuses) do
+      local e = err.new(kind, nil, { attempts = { { node = "a" } } })
+      local _, _, headers = answer.from_err(e)
+      assert.equal("false", headers["x-should-retry"])
+    end
+  end)
 
   it("says param null and code as OpenAI spells it", function()
     local _, text = answer.from_err(err.new("not_found", "no such model"))

@@ -45,14 +45,23 @@ local function retry_after(err, status)
 end
 
 
--- err -> status, body, headers. `err` is a drover error. Its own retries are
--- done, so clients are told not to add theirs.
+-- "false" where a client's own retry would be of no use: the request itself
+-- is at fault, or we have sent it already and done the retries. nil leaves
+-- the client to its own rules: nothing was sent, and later there may be room.
+local function should_retry(err, status)
+  if #err.attempts > 0 or status < 500 and status ~= 429 then
+    return "false"
+  end
+end
+
+
+-- err -> status, body, headers. `err` is a drover error.
 function _M.from_err(err)
   local status = _M.STATUS[err.kind] or 502
   local code = CODES[err.kind]
   if type(err.code) == "string" and status < 500 then code = err.code end
   return status, _M.body(status, tostring(err), err.param, code or err.kind), {
-    ["x-should-retry"] = "false",
+    ["x-should-retry"] = should_retry(err, status),
     ["retry-after"] = retry_after(err, status),
   }
 end
