@@ -5,7 +5,10 @@ CLANG   ?= clang
 PREFIX  ?= /usr/local
 TIME    ?= 60
 RUNS    ?= 0
-CSTD    := -std=c11 -D_GNU_SOURCE
+# The guard against a library and Lua files of two builds: a sum of the block
+# that both are made from.
+ABI     := $(shell sed -n '/cdef begin/,/cdef end/p' src/drover.h | cksum | cut -c1-8)
+CSTD    := -std=c11 -D_GNU_SOURCE -DDROVER_ABI=$(ABI)
 WARN    := -Wall -Wextra -Wshadow -Wundef -Wmissing-prototypes \
            -Wstrict-prototypes -Wwrite-strings
 CFLAGS  ?= -O2 -g
@@ -85,8 +88,7 @@ build/libdrover.a: $(OBJ_dev)
 # The marked block of the header, as a Lua string.
 build/lua/drover/cdef.lua: src/drover.h
 	@mkdir -p $(@D)
-	{ printf 'return { abi = %s, text = [==[\n' \
-	    "$$(sed -n 's/^#define DROVER_ABI \([0-9]*\).*/\1/p' $<)"; \
+	{ printf 'return { abi = %s, text = [==[\n' $(ABI); \
 	  sed -n '/cdef begin/,/cdef end/p' $<; echo ']==] }'; } > $@
 
 # The command finds its files from its own place. $(1): file, $(2): the way to

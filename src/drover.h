@@ -14,8 +14,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DROVER_ABI 1                /* raised with every change below */
-
 /* Declarations are exported though the library hides its symbols. */
 #pragma GCC visibility push(default)
 /* cdef begin */
