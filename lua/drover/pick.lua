@@ -14,12 +14,15 @@ local _M = {}
 local c_err = ffi.new("drover_err")
 
 
-local function refused(code)
-  local kind = err.kind(code)
+local function refused(code, call)
+  if err.kind(code) == "not_found" and call.model then
+    return nil, err.new("not_found", "the model '" .. call.model:sub(1, 64)
+                                     .. "' does not exist", {
+      phase = "pick", code = "model_not_found", param = "model",
+    })
+  end
   return nil, err.from_c(code, c_err, {
     phase = code == C.DROVER_EOVERLOADED and "limit" or "pick",
-    code = kind == "not_found" and "model_not_found" or nil,
-    param = kind == "not_found" and "model" or nil,
   })
 end
 
@@ -126,7 +129,7 @@ function _M.node(router, p, call, opts)
   end
   local code = choose(router, p, policy, call, opts)
   if code < 0 then
-    return refused(code)
+    return refused(code, call)
   end
   local row, why = router.fleet:row(router.handle, p.node, p.version)
   if not row then

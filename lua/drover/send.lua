@@ -99,12 +99,24 @@ local function fill_stop(stop)
 end
 
 
+-- What the engine refused; its texts begin with the field, as ours do.
+local function engine_error(row, code, text)
+  local e = from_c(code, text, { node = row.id, phase = "send" })
+  if e.kind == "bad_request" then
+    e.param = e.message:match("^([%w_%[%].]+): ")
+  elseif e.kind == "context_too_long" then
+    e.param = "messages"
+  end
+  return e
+end
+
+
 -- Hand the request to the engine of a local row. As http().
 function _M.engine(port, number, row, call, limits)
   local g, why = row.provider.encode(call)
   if not g then
     return nil, err_new("bad_request", why, {
-      node = row.id, phase = "send", param = why:match("^([%w_]+)"),
+      node = row.id, phase = "send", param = why:match("^([%w_%[%].]+): "),
     })
   end
   local messages, stop = fill_messages(g.messages), fill_stop(g.stop)
@@ -116,7 +128,7 @@ function _M.engine(port, number, row, call, limits)
   local code = C.drover_call_engine(out, port, row.engine, generate, c_err)
   generate.messages, generate.stop = nil, nil
   if code ~= 0 and messages and stop then
-    return nil, from_c(code, c_err, { node = row.id, phase = "send" })
+    return nil, engine_error(row, code, c_err)
   end
   return out[0]
 end

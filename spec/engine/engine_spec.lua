@@ -219,7 +219,8 @@ describe("a request", function()
 
   it("must fit the context, to the token", function()
     refused({ prompt = ("x"):rep(64) }, C.DROVER_ECONTEXT, "64 tokens")
-    refused({ prompt = ("x"):rep(63), max_tokens = 2 }, C.DROVER_ECONTEXT, "context of 64")
+    refused({ prompt = ("x"):rep(63), max_tokens = 2 }, C.DROVER_ECONTEXT,
+            "maximum context length is 64")
     refused({ prompt = "x", max_tokens = 0xffffffff }, C.DROVER_ECONTEXT, "4294967295")
     refused({ prompt = ("x"):rep(1e6) }, C.DROVER_ECONTEXT, "at least")
     local r = open():ask{ prompt = ("x"):rep(63) }

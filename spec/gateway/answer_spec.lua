@@ -17,7 +17,7 @@ describe("gateway.answer", function()
       local got, text, headers = answer.from_err(err.new(kind, "so it is"))
       assert.equal(status, got)
       local body = json.decode(text).error
-      assert.matches("so it is", body.message)
+      assert.matches("so it is", body.message:lower())
       assert.is_string(body.type)
       assert.is_string(body.code)
       assert.equal(status == 429 or status == 503,
@@ -52,6 +52,35 @@ describe("gateway.answer", function()
     local _, text = answer.from_err(err.new("not_found", "no such model"))
     assert.truthy(text:find('"param":null', 1, true))
     assert.equal("model_not_found", json.decode(text).error.code)
+  end)
+
+  it("says a refusal of ours in a sentence, its field counted from 0", function()
+    local e = err.new("bad_request", "messages[2].role: must be user", {
+      node = "lambkin", param = "messages[2].role", attempts = { {} } })
+    local _, text = answer.from_err(e)
+    local body = json.decode(text).error
+    assert.equal("messages[1].role", body.param)
+    assert.equal("Invalid value for 'messages[1].role': must be user.",
+                 body.message)
+    assert.equal(text, answer.sse(e):sub(7, -3))
+  end)
+
+  it("leaves an upstream's param as it is", function()
+    local e = err.new("bad_request", "secret", {
+      node = "a", param = "messages[2].role", status = 400, said = true })
+    local _, text = answer.from_err(e)
+    assert.equal("messages[2].role", json.decode(text).error.param)
+    assert.is_nil(text:find("secret", 1, true))
+  end)
+
+  it("names a model that is not there", function()
+    local e = err.new("not_found", "the model 'x' does not exist", {
+      code = "model_not_found", param = "model" })
+    local _, text = answer.from_err(e)
+    local body = json.decode(text).error
+    assert.equal("The model 'x' does not exist.", body.message)
+    assert.equal("model", body.param)
+    assert.equal("model_not_found", body.code)
   end)
 
   it("rounds retry-after up to whole seconds", function()

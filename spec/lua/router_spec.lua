@@ -230,6 +230,8 @@ describe("router:chat()", function()
     local _, e = router:chat(ask())
     assert.equal("not_found", e.kind)
     assert.equal("model_not_found", e.code)
+    assert.equal("model", e.param)
+    assert.matches("'m'", e.message)
     assert.same({}, e.attempts)
   end)
 

@@ -149,7 +149,7 @@ describe("drover serve", function()
     { "no object", "[]", 400 },
     { "a wrong type", '{"model":"bench","messages":"hi"}', 400, "messages" },
     { "no model", "{" .. ASK .. "}", 400, "model" },
-    { "an unknown model", model("none"), 404, nil, "model_not_found" },
+    { "an unknown model", model("none"), 404, "model", "model_not_found" },
     { "an unknown model in a stream", model("none", true), 404, nil,
       "model_not_found" },
     { "a body that is too large", '{"x":"' .. ("y"):rep(70000) .. '"}', 413 },

@@ -41,7 +41,12 @@ describe("the local model's dialect", function()
     { { messages = { { role = "user", content = { { type = "image_url" } } } } },
       "messages[1].content:" },
     { { messages = { { role = "tool", content = "x" } } },
+      "messages[1].role:" },
+    { { messages = { { role = "assistant", tool_calls = { {} } } } },
       "messages[1].tool_calls:" },
+    { { messages = { question[1], { role = "alien", content = "x" } } },
+      "messages[2].role:" },
+    { { top_p = 0 }, "top_p:" },
   }
   for _, row in ipairs(refused) do
     it("refuses " .. row[2], function()
@@ -72,6 +77,17 @@ describe("a local node", function()
   it("is named, and takes the model, as its file is called", function()
     assert.same({ "lambkin" }, router:models())
     assert.equal("lambkin", router:nodes()[1].id)
+  end)
+
+  it("names the field that it refuses", function()
+    local _, e = router:chat { messages = { { role = "alien",
+                                              content = "x" } } }
+    assert.equal("bad_request", e.kind)
+    assert.equal("messages[1].role", e.param)
+    _, e = router:chat { messages = question, max_tokens = 1e9 }
+    assert.equal("context_too_long", e.kind)
+    assert.equal("messages", e.param)
+    assert.matches("maximum context length", e.message)
   end)
 
   it("answers in the OpenAI shape", function()

@@ -69,8 +69,9 @@ static int encode(struct engine_request *r, const struct engine_model *m,
                   drover_err *err) {
   size_t least = p->size / (m->vocab->longest ? m->vocab->longest : 1);
   if (least > context)
-    return drover_fail(err, DROVER_ECONTEXT, "the prompt has at least %zu "
-                       "tokens, the context %" PRIu32, least, context);
+    return drover_fail(err, DROVER_ECONTEXT, "the maximum context length is %"
+                       PRIu32 " tokens, the prompt has at least %zu", context,
+                       least);
   return engine_vocab_encode(m->vocab, p, 1, &r->ids, err);
 }
 
@@ -108,10 +109,10 @@ static int measure(struct engine_request *r, uint32_t context,
     return drover_fail(err, DROVER_EBADREQUEST, "the prompt is empty and the "
                        "model puts no token in front");
   if (r->ids.count >= context || max_tokens > context - r->ids.count)
-    return drover_fail(err, DROVER_ECONTEXT, "a prompt of %zu tokens and "
-                       "max_tokens %" PRIu32 " pass the context of %" PRIu32
-                       " tokens", r->ids.count, max_tokens ? max_tokens : 1,
-                       context);
+    return drover_fail(err, DROVER_ECONTEXT, "the maximum context length is %"
+                       PRIu32 " tokens, the prompt has %zu and max_tokens is %"
+                       PRIu32, context, r->ids.count,
+                       max_tokens ? max_tokens : 1);
   r->prompt = (uint32_t)r->ids.count;
   r->max_tokens = max_tokens ? max_tokens : context - r->prompt;
   r->blocks = engine_kv_need(r->prompt + r->max_tokens - 1);

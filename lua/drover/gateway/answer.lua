@@ -45,6 +45,30 @@ local function retry_after(err, status)
 end
 
 
+-- Lists count from 1 in Lua and from 0 over HTTP.
+local function from_zero(field)
+  return (field:gsub("%[(%d+)%]", function(i)
+    return "[" .. tonumber(i) - 1 .. "]"
+  end))
+end
+
+
+-- What an error says to a client, and the field it is about. Of a request
+-- that was refused here: a sentence; else what logs say.
+local function words(err, status)
+  if err.status or status >= 500 or status == 429 then
+    return tostring(err), err.param
+  end
+  local message, param = err.message, err.param
+  local why = param and message:match("^[^%s:]+: (.*)")
+  if why then
+    param = from_zero(param)
+    return "Invalid value for '" .. param .. "': " .. why .. ".", param
+  end
+  return message:sub(1, 1):upper() .. message:sub(2) .. ".", param
+end
+
+
 -- "false" where a client's own retry would be of no use: the request itself
 -- is at fault, or we have sent it already and done the retries. nil leaves
 -- the client to its own rules: nothing was sent, and later there may be room.
@@ -60,7 +84,8 @@ function _M.from_err(err)
   local status = _M.STATUS[err.kind] or 502
   local code = CODES[err.kind]
   if type(err.code) == "string" and status < 500 then code = err.code end
-  return status, _M.body(status, tostring(err), err.param, code or err.kind), {
+  local message, param = words(err, status)
+  return status, _M.body(status, message, param, code or err.kind), {
     ["x-should-retry"] = should_retry(err, status),
     ["retry-after"] = retry_after(err, status),
   }
@@ -71,7 +96,8 @@ end
 function _M.sse(err)
   local status = _M.STATUS[err.kind] or 502
   local code = CODES[err.kind] or err.kind
-  return "data: " .. _M.body(status, tostring(err), nil, code) .. "\n\n"
+  local message, param = words(err, status)
+  return "data: " .. _M.body(status, message, param, code) .. "\n\n"
 end
 
 

@@ -10,6 +10,8 @@ local json = require "drover.json"
 local _M = {}
 
 local STOP_MAX, STOP_BYTES = 16, 256
+local ROLES = { system = "system", developer = "system", user = "user",
+                assistant = "assistant" }
 local DELTA = ",\"choices\":[{\"index\":0,\"delta\":"
 local TEXT_TAIL = "\"},\"logprobs\":null,\"finish_reason\":null}]}"
 
@@ -76,15 +78,19 @@ local function read_messages(request)
   local messages = {}
   for i, m in ipairs(request.messages) do
     local where = "messages[" .. i .. "]"
-    if m.tool_calls and m.tool_calls ~= json.null or m.role == "tool" then
+    if m.role == "tool" then
+      return nil, where .. ".role: a local model does not take tools"
+    elseif m.tool_calls and m.tool_calls ~= json.null then
       return nil, where .. ".tool_calls: a local model does not take tools"
+    elseif not ROLES[m.role] then
+      return nil, where .. ".role: must be system, developer, user or"
+                  .. " assistant"
     end
     local text = text_of(m.content)
     if not text then
       return nil, where .. ".content: a local model takes text only"
     end
-    messages[i] = { role = m.role == "developer" and "system" or m.role,
-                    content = text }
+    messages[i] = { role = ROLES[m.role], content = text }
   end
   return messages
 end
@@ -127,15 +133,17 @@ function _M.encode(call)
   if why then
     return nil, why
   end
-  local top_k = number(request.top_k, 0)
+  local top_k, top_p = number(request.top_k, 0), number(request.top_p, 1)
   if top_k < 0 or top_k > 2 ^ 31 or top_k % 1 ~= 0 then
     return nil, "top_k: must be a whole number, 0 or more"
+  elseif top_p <= 0 then
+    return nil, "top_p: must be above 0 for a local model"
   end
   return {
     messages = messages, stop = stop,
     max_tokens = call.max_tokens or 0,
     temperature = number(request.temperature, 0),
-    top_p = number(request.top_p, 1), top_k = top_k,
+    top_p = top_p, top_k = top_k,
     seed = number(request.seed, nil),
   }
 end
