@@ -21,12 +21,15 @@ describe("gateway.body.read()", function()
   end)
 
   local wrong = {
-    { "{", nil, "parse the JSON" },
-    { "", nil, "parse the JSON" },
+    { "{", nil, "parse the JSON body .* a string is missing, at byte 1%.$" },
+    { "", nil, "The body is empty" },
+    { " \n", nil, "The body is empty" },
     { "[]", nil, "must be an object" },
     { "null", nil, "must be an object" },
     { '{"model":1e999}', nil, nil },
-    { '{"model":"\\ud800"}', nil, "parse the JSON" },
+    { '{"model":"\\ud800"}', nil, "stands for no character, at byte 10%.$" },
+    { '{"model":"m","messages":[' .. ("{},"):rep(4096) .. "{}]}", "messages",
+      "has 4097 entries, at most 4096" },
     { ("["):rep(200) .. ("]"):rep(200), nil, "parse the JSON" },
     { '{"messages":[]}', "model", "Missing required" },
     { '{"model":"","messages":[]}', "messages", nil },

@@ -107,7 +107,8 @@ local function check_messages(value, param)
   end
   if #value == 0 then return wrong_value(param, "must not be empty") end
   if #value > MESSAGES_MAX then
-    return wrong_value(param, "has too many entries")
+    return wrong_value(param, format("has %d entries, at most %d "
+                                     .. "are taken", #value, MESSAGES_MAX))
   end
   for i, message in ipairs(value) do
     local problem = check_message(message, format("%s[%d]", param, i - 1))
@@ -183,7 +184,16 @@ local function not_json(text)
   if C.drover_json_members(text, #text, TWICE, 2, places, scan_err) == 0 then
     return nil
   end
-  return not_parsed(ffi.string(scan_err.text))
+  if not text:find("%S") then return { message = "The body is empty." } end
+  return not_parsed((ffi.string(scan_err.text):gsub("^not JSON: ", "")))
+end
+
+
+-- What the decoder refuses though it is JSON: half of a surrogate pair.
+local function not_decoded(why)
+  local place = why:match("character (%d+)$")
+  return not_parsed("an escape stands for no character" .. (place
+    and format(", at byte %d", place - 1) or ""))
 end
 
 
@@ -192,7 +202,7 @@ function _M.read(text)
   local problem = not_json(text)
   if problem then return nil, problem end
   local request, why = json.decode(text)
-  if why then return nil, not_parsed(why) end
+  if why then return nil, not_decoded(why) end
   if type(request) ~= "table" or request == json.null
      or text:byte() ~= OBJECT and not text:find("^%s*{") then
     return nil, { message = "The JSON body must be an object." }
