@@ -349,4 +349,23 @@ function mt:close()
 end
 
 
+-- Each method, asking first whether it was called with a colon. A tail call,
+-- so that the levels of error() are those of the method.
+local function with_colon(name, method)
+  return function(self, a, b, c)
+    if getmetatable(self) ~= mt then
+      error("use router:" .. name .. "(...) with a colon", 2)
+    end
+    return method(self, a, b, c)
+  end
+end
+
+
+for name, method in pairs(mt) do
+  if type(method) == "function" and name ~= "__tostring" then
+    mt[name] = with_colon(name, method)
+  end
+end
+
+
 return _M

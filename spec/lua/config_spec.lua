@@ -147,4 +147,26 @@ describe("a request", function()
       assert.truthy(why:find(row[3], 1, true), why)
     end)
   end
+
+  for _, name in ipairs { "chat", "stream", "batch", "pick", "nodes", "add",
+                          "begin", "close" } do
+    it("with a dot in router." .. name .. " raises in the caller's line", function()
+      local _, why = pcall(function()
+        local found = router[name]({ messages = hi })
+        return found
+      end)
+      assert.matches("^spec/lua/config_spec.lua:%d+: use router:" .. name
+                     .. "%(%.%.%.%) with a colon$", why)
+    end)
+  end
+
+  it("that is wrong raises in the caller's line", function()
+    for _, name in ipairs { "chat", "stream", "batch" } do
+      local _, why = pcall(function()
+        local found = router[name](router, 5)
+        return found
+      end)
+      assert.matches("^spec/lua/config_spec.lua:%d+: requests?: must be", why)
+    end
+  end)
 end)
