@@ -26,7 +26,13 @@ local function open_engine(row)
   config.memory_cap_bytes = (row.memory_cap_gb or 0) * GIB
   local code = C.drover_engine_open(out, config, e)
   if code ~= 0 then
-    return nil, err.from_c(code, e, { node = row.id, phase = "config" })
+    local text = ffi.string(e.text)
+    if not text:find(row.engine_path, 1, true) then
+      text = row.engine_path .. ": " .. text
+    end
+    return nil, err.new(err.kind(code), row.where .. ".url: " .. text, {
+      node = row.id, phase = "config",
+    })
   end
   row.engine = ffi.gc(out[0], C.drover_engine_close)
   return true

@@ -192,10 +192,10 @@ local function http_rows(n, base, where)
 end
 
 
-local function local_rows(n, base)
+local function local_rows(n, base, where)
   local path = n.url:sub(7)
   base.provider = engine
-  base.engine_path = path
+  base.engine_path, base.where = path, where
   base.capacity = n.capacity or CAPACITY_LOCAL
   base.model = model_of_path(path)
   base.models = base.models or { [base.model] = base.model }
@@ -241,7 +241,7 @@ function _M.read(n, where, tier)
     return nil, why
   end
   if is_local then
-    return local_rows(n, base)
+    return local_rows(n, base, where)
   end
   return http_rows(n, base, where)
 end

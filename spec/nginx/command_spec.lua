@@ -70,6 +70,24 @@ describe("the drover command", function()
     assert.matches("build/none%.gguf", err)
   end)
 
+  it("names a model file that is none", function()
+    local dir = nginx.folder()
+    local model, conf = dir .. "/text.gguf", dir .. "/bad.lua"
+    nginx.write(model, "this is a text")
+    nginx.write(conf, "return { router = { nodes = { { url = 'local:" .. model
+                      .. "' } } } }")
+    for words, lead in pairs{
+      ["serve --config " .. conf] = conf .. ": nodes[1].url: " .. model,
+      ["serve --model " .. model] = model,
+      ["chat --model " .. model .. " hi"] = model,
+    } do
+      local status, _, err = drover(words)
+      assert.equal(1, status)
+      assert.truthy(err:find(lead .. ": byte 0", 1, true), err)
+      assert.is_nil(err:find("malformed", 1, true))
+    end
+  end)
+
   it("takes its folder away when the server has ended", function()
     local server = nginx.serve()
     local command = nginx.read("/proc/" .. server.pid .. "/cmdline")

@@ -30,7 +30,10 @@ local function local_router(path)
     path, why = place.model()
   end
   if why then return nil, why end
-  return require("drover").new{ nodes = { { url = "local:" .. path } } }
+  local router, err = require("drover").new{
+    nodes = { { url = "local:" .. path } },
+  }
+  return router, err and err.message:gsub("^nodes%[1%]%.url: ", "")
 end
 
 

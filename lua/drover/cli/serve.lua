@@ -73,10 +73,13 @@ end
 
 
 -- drover.new checks what `router` says; the router itself is nginx's to make.
-local function check_router(settings, name)
+-- `file` is the configuration's; nil when it is ours, of one model.
+local function check_router(settings, file)
   local ok, router, err = pcall(require("drover").new, settings.router)
   if not ok or not router then
-    return nil, name .. ": " .. tostring(ok and err or router)
+    local why = tostring(ok and err.message or router)
+    return nil, file and file .. ": " .. why
+                or why:gsub("^nodes%[1%]%.url: ", "")
   end
   router:close()
   return true
@@ -173,7 +176,7 @@ function _M.run(argv)
   end
   settings.workers = settings.workers or place.cores()
   local ok
-  ok, why = check_router(settings, opts.config or path)
+  ok, why = check_router(settings, opts.config)
   if not ok then return 1, why end
   local nginx, dir = write_all(settings, text, opts, owner_of(path))
   if not nginx then return 1, dir end
