@@ -88,6 +88,33 @@ describe("the drover command", function()
     end
   end)
 
+  it("says in one line that its port is in use", function()
+    local server, dir = nginx.serve(), nginx.folder()
+    local port = server.url:match(":(%d+)")
+    nginx.write(dir .. "/gw.lua", "return { listen = " .. port .. ", "
+                .. "router = { nodes = { { url = 'http://127.0.0.1:1' } } } }")
+    for words, lead in pairs{ ["serve --port " .. port] = "%-%-port: ",
+                              ["serve --config " .. dir .. "/gw.lua"] =
+                                "gw%.lua: listen: " } do
+      local status, _, err = drover(words)
+      assert.equal(1, status)
+      assert.matches("^drover: [^\n]*" .. lead .. "127%.0%.0%.1:" .. port
+                     .. " is in use[^\n]*\n$", err)
+    end
+    server:stop()
+  end)
+
+  it("says that a unix socket is in use", function()
+    local dir = nginx.folder()
+    nginx.write(dir .. "/sock", "")
+    nginx.write(dir .. "/gw.lua", ("return { listen = 'unix:%s/%s/sock', "
+      .. "router = { nodes = { { url = 'http://127.0.0.1:1' } } } }"):format(
+      nginx.shell("pwd"):match("%S+"), dir))
+    local status, _, err = drover("serve --config " .. dir .. "/gw.lua")
+    assert.equal(1, status)
+    assert.matches("gw%.lua: listen: unix:.* is in use", err)
+  end)
+
   it("takes its folder away when the server has ended", function()
     local server = nginx.serve()
     local command = nginx.read("/proc/" .. server.pid .. "/cmdline")

@@ -1,8 +1,10 @@
 -- Where things lie: this installation's model and search paths, nginx and its
--- Lua module. Asks the file system and the shell, changes nothing.
+-- Lua module; and whether an address is free. Asks the system and the shell,
+-- changes nothing.
 --
 -- SPDX-License-Identifier: MIT
 local bundled = require "drover.bundled"
+local libc = require "drover.testing.libc"
 
 local _M = {}
 
@@ -97,6 +99,33 @@ function _M.modules(nginx)
   end
   return nil, "nginx's Lua module was not found; install "
               .. "libnginx-mod-http-lua (make deps)"
+end
+
+
+local REFUSED = {                     -- by errno, on Linux
+  [13] = "is not allowed to this user", [98] = "is in use",
+  [99] = "is no address of this machine",
+}
+
+
+-- Why nginx could not listen there, or nil. Asks for IPv4 addresses and unix
+-- sockets; of others nginx itself says it.
+function _M.not_free(listen)
+  local path = listen:match("^unix:(.*)")
+  if path then
+    return os.execute("test -e " .. _M.quote(path)) == 0
+           and listen .. " is in use, or left behind: remove it" or nil
+  end
+  local host, port = listen:match("^(.*):(%d+)$")
+  local a, b, c, d = host:gsub("^localhost$", "127.0.0.1")
+                         :match("^(%d+)%.(%d+)%.(%d+)%.(%d+)$")
+  if not a or math.max(a, b, c, d) > 255 then return nil end
+  local fd, errno = libc.bind(string.char(a, b, c, d), tonumber(port))
+  if fd then
+    libc.close(fd)
+    return nil
+  end
+  return listen .. " " .. (REFUSED[errno] or "is refused (" .. errno .. ")")
 end
 
 

@@ -72,17 +72,16 @@ local function settings_of(opts)
 end
 
 
--- drover.new checks what `router` says; the router itself is nginx's to make.
--- `file` is the configuration's; nil when it is ours, of one model.
+-- What is wrong with `router`, or nil: drover.new checks it; the router itself
+-- is nginx's to make. `file` is the configuration's; nil when it is ours, of one model.
 local function check_router(settings, file)
   local ok, router, err = pcall(require("drover").new, settings.router)
   if not ok or not router then
     local why = tostring(ok and err.message or router)
-    return nil, file and file .. ": " .. why
-                or why:gsub("^nodes%[1%]%.url: ", "")
+    return file and file .. ": " .. why
+           or (why:gsub("^nodes%[1%]%.url: ", ""))
   end
   router:close()
-  return true
 end
 
 
@@ -133,6 +132,20 @@ local function with_port(listen, port)
 end
 
 
+-- Why the port cannot be had, naming where it was chosen; or nil. Asked before
+-- nginx starts, which would try for seconds.
+local function check_listen(listen, opts)
+  local why = place.not_free(listen)
+  if not why or listen:sub(1, 5) == "unix:" then
+    return why and opts.config .. ": listen: " .. why
+  elseif opts.port then
+    return "--port: " .. why
+  end
+  return (opts.config and opts.config .. ": listen: " or "") .. why
+         .. "; --port names another port"
+end
+
+
 local function write_all(settings, text, opts, owner)
   local nginx, why = place.nginx()
   if not nginx then return nil, why end
@@ -175,9 +188,8 @@ function _M.run(argv)
     if not settings.listen then return 2, "--port must be 1 to 65535" end
   end
   settings.workers = settings.workers or place.cores()
-  local ok
-  ok, why = check_router(settings, opts.config)
-  if not ok then return 1, why end
+  why = check_router(settings, opts.config) or check_listen(settings.listen, opts)
+  if why then return 1, why end
   local nginx, dir = write_all(settings, text, opts, owner_of(path))
   if not nginx then return 1, dir end
   io.stderr:write(string.format("drover: serving on %s with %d worker%s\n",

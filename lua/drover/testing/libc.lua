@@ -1,5 +1,6 @@
 -- The few calls of the system that the fake server and its parent need, for
--- LuaJIT on Linux. Tests only; the library itself opens no socket here.
+-- LuaJIT on Linux; and the command line, which asks whether a port is free.
+-- The library itself opens no socket here.
 --
 -- SPDX-License-Identifier: MIT
 local bit = require "bit"
@@ -38,7 +39,7 @@ local _M = { C = C, POLLIN = 1, POLLOUT = 4 }
 local AF_INET, SOCK_STREAM = 2, 1
 local NONBLOCK_CLOEXEC = bit.bor(0x800, 0x80000)
 local NOSIGNAL = 0x4000
-local SOL_SOCKET, SO_LINGER = 1, 13
+local SOL_SOCKET, SO_REUSEADDR, SO_LINGER = 1, 2, 13
 local IPPROTO_TCP, TCP_NODELAY = 6, 1
 local EAGAIN, SIGTERM = 11, 15
 local LOOPBACK = "\127\0\0\1"
@@ -53,18 +54,37 @@ function _M.now()
 end
 
 
+-- The two bytes of a port changed over.
+local function swapped(port)
+  return bit.bor(bit.lshift(bit.band(port, 0xff), 8), bit.rshift(port, 8))
+end
+
+
+-- A socket that is bound to an IPv4 address, given as four bytes, and a port
+-- (0: the kernel chooses); and the address. nil and errno where it cannot be.
+function _M.bind(host, port)
+  local fd = C.socket(AF_INET, bit.bor(SOCK_STREAM, NONBLOCK_CLOEXEC), 0)
+  local on = ffi.new("int[1]", 1)
+  C.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, on, ffi.sizeof(on))
+  local address = ffi.new("struct drover_test_address")
+  address.family, address.port = AF_INET, swapped(port)
+  ffi.copy(ffi.cast("char *", address) + 4, host, 4)
+  if fd >= 0 and C.bind(fd, address, ffi.sizeof(address)) == 0 then
+    return fd, address
+  end
+  local why = ffi.errno()
+  C.close(fd)
+  return nil, why
+end
+
+
 -- A listening socket on loopback and the port that the kernel chose.
 function _M.listen()
-  local fd = C.socket(AF_INET, bit.bor(SOCK_STREAM, NONBLOCK_CLOEXEC), 0)
-  local address = ffi.new("struct drover_test_address")
-  address.family = AF_INET
-  ffi.copy(ffi.cast("char *", address) + 4, LOOPBACK, 4)
-  local size = ffi.new("uint32_t[1]", ffi.sizeof(address))
-  assert(fd >= 0 and C.bind(fd, address, size[0]) == 0
-         and C.listen(fd, 128) == 0
+  local fd, address = _M.bind(LOOPBACK, 0)
+  local size = ffi.new("uint32_t[1]", ffi.sizeof("struct drover_test_address"))
+  assert(fd and C.listen(fd, 128) == 0
          and C.getsockname(fd, address, size) == 0, "no loopback socket")
-  local port = address.port
-  return fd, bit.bor(bit.lshift(bit.band(port, 0xff), 8), bit.rshift(port, 8))
+  return fd, swapped(address.port)
 end
 
 
