@@ -54,6 +54,8 @@ describe("the demo", function()
     assert.is_truthy(failovers, text)
     assert.is_true(tonumber(failovers) >= 1, text)
     assert.equal(0, status, text)
+    assert.is_nil(text:find("\r", 1, true))
+    assert.equal(10, select(2, text:gsub("%[#* *%] %d+/" .. SHORT, "")), text)
     for group in text:gmatch("process group (%d+)") do
       assert.is_not.equal(0, os.execute("kill -0 -- -" .. group
                                         .. " 2>/dev/null"))

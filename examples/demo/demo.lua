@@ -25,12 +25,12 @@ for event in stream:events() do
   io.write(event.text or "")
 end
 
-local done, began, failovers = 0, drover.now(), 0
+local done, began, failovers, bar = 0, drover.now(), 0, os.getenv "DROVER_DEMO_BAR"
 local results, failed = router:batch(requests, { stream = true,
   max_concurrent = 24, on_done = function()
     done = done + 1
-    io.write(("\r[%-40s] %d/%d"):format(("#"):rep(math.floor(40 * done / #requests)),
-                                        done, #requests))
+    io.write((bar or 10 * done % #requests < 10) and ((bar or "\n") .. "[%-40s] %d/%d"):format(
+      ("#"):rep(math.floor(40 * done / #requests)), done, #requests) or "")
     if done == math.floor(#requests / 3) then
       io.write("  worker-1 is killed with -9\n")
       os.execute("kill -9 -" .. io.open(arg[2]):read "*l")
