@@ -30,6 +30,7 @@ describe("drover.new()", function()
     { { nodes = {}, retry = { min = 9, max = 1 } }, "retry.max: must be" },
     { { nodes = {}, timeout = { total = "5" } }, "timeout.total: must be a" },
     { { nodes = {}, timeout = { totl = 5 } }, "timeout.totl: unknown field" },
+    { { nodes = {}, policy = "cheapest" }, "policy: cheapest: not built yet" },
     { { nodes = {}, policy = "best" }, "policy: no built-in policy best" },
     { { nodes = {}, name = ("x"):rep(64) }, "name: must be at most 63" },
     { with { url = "ftp://x" }, "nodes[2].url: " },
