@@ -42,6 +42,9 @@ end
 
 -- A reply that streams these pieces of text.
 function _M.stream(pieces, usage)
+  if type(pieces) ~= "table" then
+    error("testing.stream: a list of texts is wanted, got " .. type(pieces), 2)
+  end
   local sse = { chunk { role = "assistant", content = "" } }
   for _, piece in ipairs(pieces) do
     sse[#sse + 1] = chunk { content = piece }

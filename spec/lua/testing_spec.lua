@@ -32,6 +32,22 @@ describe("testing.server()", function()
     end
   end)
 
+  it("names an option that it has not", function()
+    for field, opts in pairs { ["opts%.lifetme: unknown"] = { lifetme = 1 },
+                               ["opts%.lifetime: must"] = { lifetime = "1" },
+                               ["opts: must be a table"] = 5 } do
+      local ok, why = pcall(testing.server, { testing.reply("a") }, opts)
+      assert.is_false(ok)
+      assert.matches("testing%.server: " .. field, why)
+    end
+  end)
+
+  it("streams a list of texts, and no text", function()
+    local ok, why = pcall(testing.stream, "abc")
+    assert.is_false(ok)
+    assert.matches("testing%.stream: a list of texts is wanted, got string", why)
+  end)
+
   it("names the reply that is none", function()
     for _, bad in ipairs { "hello", { stauts = 200 }, { status = "200" } } do
       local ok, why = pcall(testing.server, { testing.reply("a"), bad })

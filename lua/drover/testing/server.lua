@@ -24,6 +24,8 @@ local fields = {
   reset = { "boolean" },
 }
 
+local opts_fields = { lifetime = { "number", 0.001, 86400 } }
+
 local mt = {}
 mt.__index = mt
 
@@ -95,11 +97,24 @@ local function command(script, log, lifetime)
 end
 
 
+-- What is wrong with the options, or nil.
+local function check_opts(opts)
+  if type(opts) ~= "table" then
+    return "opts: must be a table, is a " .. type(opts)
+  end
+  return check.fields(opts, opts_fields, "opts")
+end
+
+
 -- Start it. opts = { lifetime = seconds }. Ends with stop(), with this
 -- process, or after its lifetime.
 function _M.start(replies, opts)
   if type(replies) ~= "table" or #replies == 0 then
     error("testing.server: a list of replies is wanted", 2)
+  end
+  local wrong = opts ~= nil and check_opts(opts)
+  if wrong then
+    error("testing.server: " .. wrong, 2)
   end
   for i, reply in ipairs(replies) do
     local why = type(reply) ~= "table" and "must be a table"
