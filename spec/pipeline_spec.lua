@@ -187,6 +187,14 @@ end)
 
 
 describe("p.parallel", function()
+  it("wants a step", function()
+    for _, steps in ipairs{ {}, { partial = true } } do
+      local ok, why = pcall(p.parallel, steps)
+      assert.is_false(ok)
+      assert.matches("parallel: at least one step", why)
+    end
+  end)
+
   it("gives the results by key", function()
     local step = p.parallel{ a = p.ask{ prompt = "a {{.}}" },
                              b = function(x) return #x end }

@@ -135,6 +135,9 @@ function _M.parallel(steps)
       keys[#keys + 1] = key
     end
   end
+  if #keys == 0 then
+    error("parallel: at least one step expected", 2)
+  end
   table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
 
   return function(x, run)
