@@ -11,6 +11,7 @@ drover: drives inference requests to the node that will answer best
                             an OpenAI-compatible server
   drover chat [--url URL | --model FILE.gguf] [PROMPT]
                             talk to a model; the answer streams
+  drover --version          which one this is
 
 `drover COMMAND --help` says more. With nothing named, both use the small
 model that comes with Drover: no key, no network.
@@ -30,6 +31,10 @@ function _M.main(argv)
   local name = argv[1]
   if name == "--help" or name == "-h" or name == "help" then
     io.stdout:write(HELP)
+    return 0
+  end
+  if name == "--version" then
+    io.stdout:write("drover ", require("drover").VERSION, "\n")
     return 0
   end
   if not name then

@@ -23,6 +23,12 @@ describe("the drover command", function()
     end)
   end
 
+  it("says which version it is", function()
+    local status, out = drover("--version")
+    assert.equal(0, status)
+    assert.equal("drover " .. require("drover").VERSION .. "\n", out)
+  end)
+
   local mistakes = {
     { "", "drover serve" }, { "nope", "unknown command nope" },
     { "--nope", "unknown flag %-%-nope" },

@@ -73,7 +73,7 @@ end
 
 
 -- What is wrong with `router`, or nil: drover.new checks it; the router itself
--- is nginx's to make. `file` is the configuration's; nil when it is ours, of one model.
+-- is nginx's to make. `file` is the configuration's; nil when it is ours.
 local function check_router(settings, file)
   local ok, router, err = pcall(require("drover").new, settings.router)
   if not ok or not router then
@@ -188,7 +188,8 @@ function _M.run(argv)
     if not settings.listen then return 2, "--port must be 1 to 65535" end
   end
   settings.workers = settings.workers or place.cores()
-  why = check_router(settings, opts.config) or check_listen(settings.listen, opts)
+  why = check_router(settings, opts.config)
+        or check_listen(settings.listen, opts)
   if why then return 1, why end
   local nginx, dir = write_all(settings, text, opts, owner_of(path))
   if not nginx then return 1, dir end
