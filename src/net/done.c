@@ -113,7 +113,11 @@ void net_done_unref(struct net_done *d) {
 }
 
 
-/* A write that would block finds a wake-up pending already. */
+/* A write that would block finds a wake-up pending already. The flag is
+ * raised behind the write: a reader that takes in between leaves the eventfd
+ * readable and comes again. The other way round it would take the flag, find
+ * nothing to read, and then never read what is written: its poll would spin
+ * until the next wake-up. */
 void net_done_wake(struct net_done *d) {
   int sock = __atomic_load_n(&d->sock, __ATOMIC_ACQUIRE);
   uint64_t one = 1;
@@ -121,8 +125,8 @@ void net_done_wake(struct net_done *d) {
   if (sock >= 0) {
     n = send(sock, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
   } else {
-    __atomic_store_n(&d->signalled, 1, __ATOMIC_SEQ_CST);
     n = write(d->fd, &one, sizeof one);
+    __atomic_store_n(&d->signalled, 1, __ATOMIC_SEQ_CST);
   }
   (void)n;
 }
