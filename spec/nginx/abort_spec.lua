@@ -65,6 +65,31 @@ describe("a client that goes away", function()
     assert.equal(before + 1, count("cancelled"))
   end)
 
+  -- Bash closes the socket right behind the write: nginx often finds both in
+  -- one look at the kernel.
+  it("in the breath in which it asks cancels the request", function()
+    local body = '{"model":"slow","messages":[{"role":"user","content":"x"}]}'
+    local port = server.url:match(":(%d+)$")
+    local function cancelled()
+      local _, text = nginx.get(server.url .. "/metrics")
+      local sum = 0
+      for value in text:gmatch("drover_requests_total{[^}]*"
+                               .. "outcome=\"cancelled\"} (%d+)") do
+        sum = sum + tonumber(value)
+      end
+      return sum
+    end
+    local before = cancelled()
+    nginx.shell(("bash -c 'for i in $(seq 20); do exec 3<>/dev/tcp/127.0.0.1/%s;"
+      .. " printf \"POST /v1/chat/completions HTTP/1.1\\r\\nHost: x\\r\\n"
+      .. "Content-Length: %d\\r\\n\\r\\n%%s\" \"$0\" >&3; exec 3>&-; done' '%s'")
+      :format(port, #body, body))
+    assert.is_true(nginx.until_true(function()
+      return cancelled() == before + 20
+    end, 3))
+    assert.equal(0, nginx.metric(server.url, "drover_inflight"))
+  end)
+
   it("leaves no error in the log", function()
     assert.is_nil(server:log():find("%[error%]"), server:log())
     assert.is_nil(server:log():find("%[alert%]"), server:log())

@@ -13,13 +13,15 @@ local body = require "drover.gateway.body"
 local config = require "drover.gateway.config"
 local drover = require "drover"
 local json = require "drover.json"
+local client_gone = require("drover.resty.peer").gone
 local key_ring = require "drover.gateway.keys"
 local resty = require "drover.resty"
 local route = require "drover.gateway.route"
 local sse = require "drover.gateway.sse"
 
 local format = string.format
-local flush, header, print, req = ngx.flush, ngx.header, ngx.print, ngx.req
+local exit, flush, print = ngx.exit, ngx.flush, ngx.print
+local header, req = ngx.header, ngx.req
 local on_abort = ngx.on_abort
 local var = ngx.var
 
@@ -76,7 +78,7 @@ end
 
 local function fail(err)
   if err.kind == "cancelled" then
-    return ngx.exit(EXIT_CLOSED)
+    return exit(EXIT_CLOSED)
   end
   local status, text, headers = answer.from_err(err)
   for name, value in pairs(headers) do
@@ -179,13 +181,13 @@ local function answer_stream(flight, usage)
   local writer = sse.new(usage)
   if not pass_events(stream, writer) then
     stream:cancel()
-    return ngx.exit(EXIT_CLOSED)
+    return exit(EXIT_CLOSED)
   end
   err = stream.err
   if not err then
     print(writer:finish())
   elseif err.kind == "cancelled" then
-    return ngx.exit(EXIT_CLOSED)
+    return exit(EXIT_CLOSED)
   else
     ngx.log(ngx.WARN, "drover: a stream broke: ", tostring(err))
     print(answer.sse(err))
@@ -205,6 +207,10 @@ local function begin(asked)
   end
   flight.call.pass = true
   on_abort(function() flight:cancel() end)
+  if client_gone() then
+    flight:abandoned()
+    return exit(EXIT_CLOSED)
+  end
   return flight
 end
 
