@@ -9,6 +9,8 @@ static int push_event(void *user, const drover_event *ev) {
 }
 
 
+/* Deadlines count from here, on the consumer's thread: the time in the stack
+ * of submits is the call's too. */
 void net_call_init(struct net_call *call, const struct net_sink *sink,
                    void *user, struct net_done *done, int64_t now_ns) {
   call->sink = sink;
@@ -20,11 +22,14 @@ void net_call_init(struct net_call *call, const struct net_sink *sink,
 }
 
 
+/* Relaxed, with the store in net_http_commit(): nothing else is read by it,
+ * and net_call_due() looks often enough to see it late. */
 static int is_committed(const struct net_call *call) {
   return __atomic_load_n(&call->committed, __ATOMIC_RELAXED);
 }
 
 
+/* A deadline of centuries is as good as none; it must not wrap to the past. */
 static int64_t later(int64_t from, int64_t by) {
   return by > INT64_MAX - from ? INT64_MAX : from + by;
 }
@@ -49,7 +54,9 @@ static int64_t idle_at(const struct net_call *call) {
 
 
 /* The commit comes as a flag, so idleness is looked at before it too: at the
- * latest one idle time after the commit. */
+ * latest one idle time after the commit. The total comes first: when several
+ * have passed, the one that no retry can mend is told. Connect includes the
+ * name's look-up and the TLS handshake, for `sends` counts up after them. */
 enum net_limit net_call_due(const struct net_call *call, int64_t now_ns,
                             int64_t *next_ns) {
   const struct net_request *r = &call->request;
@@ -81,6 +88,8 @@ enum net_limit net_call_due(const struct net_call *call, int64_t now_ns,
 }
 
 
+/* A heap that has the timer moves it without memory, so only the first look,
+ * in loop.c's begin(), has a failure to answer for. */
 int net_call_look(struct net_call *call, int64_t now_ns) {
   int64_t next = now_ns;            /* a deadline has passed: look at once */
   net_call_due(call, now_ns, &next);
@@ -88,6 +97,9 @@ int net_call_look(struct net_call *call, int64_t now_ns) {
 }
 
 
+/* SIZE_UPLOAD counts the body's bytes that the socket has taken. After a
+ * second send, which is refused (before_send() in easy.c), it is no measure
+ * of the first. */
 enum drover_phase net_call_phase(const struct net_call *call) {
   curl_off_t sent = 0;
   if (!call->sends)
@@ -103,6 +115,9 @@ enum drover_phase net_call_phase(const struct net_call *call) {
 }
 
 
+/* In doubt it says yes. REQUEST_SIZE counts what the socket has taken; a
+ * second send means that the first may have gone out, and who replies has
+ * read something. */
 int net_call_billed(const struct net_call *call) {
   long bytes = 0;
   if (!call->request.post || !call->sends)
@@ -115,8 +130,8 @@ int net_call_billed(const struct net_call *call) {
 
 int net_call_push(struct net_call *call, const drover_event *ev) {
   int rc = call->sink->push(call->user, ev);
-  if (rc != 1)
-    return rc;
+  if (rc != 1)                      /* 1: the queue was empty, its reader may */
+    return rc;                      /* sleep: one wake-up for the whole turn */
   net_wakes_owe(&call->shared->wakes, call->done);
   return DROVER_OK;
 }

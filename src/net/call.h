@@ -25,19 +25,20 @@ struct net_loop;
 struct net_sink {
   int  (*push)(void *user, const drover_event *ev);   /* as port_push(…, 0) */
   int  (*full)(const void *user);   /* 1: the consumer does not keep up */
-  void (*retain)(void *user);
-  void (*release)(void *user);
+  void (*retain)(void *user);       /* any thread */
+  void (*release)(void *user);      /* any thread; the call may be gone then */
 };
 
 /* What all calls of one transport thread share. */
 struct net_shared {
-  struct net_timers timers;
-  struct net_wakes  wakes;
+  struct net_timers timers;         /* one timer each running call */
+  struct net_wakes  wakes;          /* owed since the turn began */
 };
 
 struct net_call {
-  struct net_link link;             /* in the loop's stack of submits */
-  uint32_t asked;                   /* atomic; not 0: it is in that stack */
+  struct net_link link;             /* first; in the loop's stack of submits */
+  uint32_t asked;                   /* atomic; enum net_ask bits, both sides
+                                     * write; not 0: it is in that stack */
   int32_t committed;                /* atomic; the consumer sets it */
   int32_t ended;                    /* atomic; the transport sets it */
   struct net_loop *loop;            /* from start on; a reference */
@@ -48,13 +49,14 @@ struct net_call {
   /* From here on the transport thread's. */
   struct net_shared *shared;
   CURL *easy;                       /* while it runs */
-  struct net_call *prev, *next;     /* running calls */
+  struct net_call *prev, *next;     /* the loop's running calls */
   struct net_timer timer;           /* the next look at the deadlines */
-  struct net_reply reply;
-  int64_t start_ns;
+  struct net_reply reply;           /* read so far */
+  int64_t start_ns;                 /* set by the consumer, before it starts */
   int64_t resumed_ns;               /* when the consumer let it go on; 0 */
-  int sends;                        /* requests begun on a connection */
-  int paused;
+  int sends;                        /* requests begun on a connection; 2: the
+                                     * second was refused */
+  int paused;                       /* 1: libcurl holds bytes until resume */
 };
 
 enum net_limit { NET_LIMIT_NONE, NET_LIMIT_CONNECT, NET_LIMIT_FIRST_TOKEN,

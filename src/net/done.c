@@ -20,6 +20,9 @@
 #include "../base/mem.h"
 #include "../base/rand.h"
 
+/* The worker connects before it asks for the accept, so that one try does;
+ * the others are for strangers who came first. Together under a second, which
+ * an nginx worker is stalled once, at its start. */
 enum { ACCEPT_TRIES = 8, ACCEPT_WAIT_MS = 100 };
 
 /* The head of a closed stack. Its address is the mark; it is never written. */
@@ -41,6 +44,7 @@ int net_stack_push(struct net_stack *s, struct net_link *link) {
 }
 
 
+/* The stack has the newest first, its reader wants the order of pushes. */
 static struct net_link *reversed(struct net_link *l) {
   struct net_link *out = NULL;
   while (l) {
@@ -63,6 +67,7 @@ struct net_link *net_stack_take(struct net_stack *s) {
 }
 
 
+/* A push that raced lost its exchange, sees the mark, and says -1. */
 struct net_link *net_stack_close(struct net_stack *s) {
   struct net_link *head = __atomic_exchange_n(&s->head, CLOSED,
                                               __ATOMIC_ACQ_REL);
@@ -87,11 +92,13 @@ int net_done_new(struct net_done **out, drover_err *err) {
 }
 
 
+/* Relaxed: who adds a reference holds one already. */
 void net_done_ref(struct net_done *d) {
   __atomic_add_fetch(&d->refs, 1, __ATOMIC_RELAXED);
 }
 
 
+/* The path goes too: a socket's file outlives its descriptor. */
 static void close_listener(struct net_done *d) {
   if (d->listener >= 0)
     close(d->listener);
@@ -102,6 +109,8 @@ static void close_listener(struct net_done *d) {
 }
 
 
+/* Acquire and release: who frees sees what the others did under theirs. The
+ * last may be the transport's: the descriptors then close on its thread. */
 void net_done_unref(struct net_done *d) {
   if (!d || __atomic_sub_fetch(&d->refs, 1, __ATOMIC_ACQ_REL) > 0)
     return;
@@ -132,6 +141,8 @@ void net_done_wake(struct net_done *d) {
 }
 
 
+/* `owed` needs no atomic: a process has one transport thread, and a queue's
+ * other producers (the engine) wake at once. */
 void net_wakes_owe(struct net_wakes *w, struct net_done *done) {
   if (done->owed)
     return;
@@ -154,7 +165,8 @@ void net_wakes_flush(struct net_wakes *w) {
 
 
 /* The wake-up is taken back first: what is pushed after the take finds an
- * empty stack and wakes anew. */
+ * empty stack and wakes anew. The flag spares a read where nobody woke; the
+ * plain load before the exchange keeps the line shared while it is down. */
 struct net_link *net_done_take(struct net_done *d) {
   uint64_t count;
   if (__atomic_load_n(&d->signalled, __ATOMIC_RELAXED)
@@ -164,6 +176,8 @@ struct net_link *net_done_take(struct net_done *d) {
 }
 
 
+/* Looks at the stack first: a push that found it not empty wrote no wake-up.
+ * A signal does not shorten the wait. */
 int net_done_wait(struct net_done *d, int64_t ns) {
   if (__atomic_load_n(&d->stack.head, __ATOMIC_ACQUIRE))
     return 1;
@@ -182,7 +196,8 @@ int net_done_wait(struct net_done *d, int64_t ns) {
 
 
 /* The mode is set before anybody can connect: a connect is refused until
- * listen(). */
+ * listen(). The number in the name keeps it apart from one that an earlier
+ * process of this pid has left, or that another container's has. */
 int net_done_listen(struct net_done *d, const char *dir, drover_err *err) {
   struct sockaddr_un at = { .sun_family = AF_UNIX };
   if (d->listener >= 0 || d->sock >= 0)
@@ -223,6 +238,7 @@ static int is_ours(int fd) {
 }
 
 
+/* The listener goes after the first right peer: one worker, one socket. */
 int net_done_accept(struct net_done *d, drover_err *err) {
   struct pollfd p = { .fd = d->listener, .events = POLLIN };
   if (d->listener < 0)

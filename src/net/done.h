@@ -19,17 +19,19 @@
 
 struct net_link { struct net_link *next; };
 
-struct net_stack { struct net_link *head; };    /* atomic */
+struct net_stack { struct net_link *head; };    /* atomic; NULL: empty */
 
 struct net_done {
   struct net_stack stack;
   int32_t refs;                     /* atomic */
-  int32_t signalled;                /* atomic; the eventfd holds a wake-up */
+  int32_t signalled;                /* atomic; 1: the eventfd may hold a
+                                     * wake-up; writers 1, the reader 0 */
   int fd;                           /* eventfd */
-  int sock;                         /* atomic; -1 until accepted */
+  int sock;                         /* atomic; -1 until accepted; the reader's
+                                     * to write, then all wake through it */
   int listener;                     /* the reader's; -1 */
   int owed;                         /* the transport thread's: in net_wakes */
-  struct net_done *owed_next;
+  struct net_done *owed_next;       /* the transport thread's */
   char path[108];                   /* of the listener; "" */
 };
 

@@ -9,6 +9,7 @@
 #include "loop.h"
 
 
+/* No transport yet: what is wrong with a call is said without a thread. */
 int net_http_new(struct net_call **out, const drover_call_config *c,
                  drover_err *err) {
   struct net_call *call = mem_calloc(1, sizeof *call);
@@ -24,6 +25,8 @@ int net_http_new(struct net_call **out, const drover_call_config *c,
 }
 
 
+/* On a failure the loop's reference stays in the call, net_http_free() gives
+ * it back. */
 int net_http_start(struct net_call *call, const struct net_sink *sink,
                    void *user, struct net_done *done, drover_err *err) {
   net_call_init(call, sink, user, done, clock_now_ns());
@@ -36,7 +39,8 @@ int net_http_start(struct net_call *call, const struct net_sink *sink,
 }
 
 
-/* The acquire pairs with the release in loop.c's end(). */
+/* The acquire pairs with the release in loop.c's end(): an ask after the end
+ * would only wake the transport for nothing. */
 static void ask(struct net_call *call, enum net_ask what) {
   if (!__atomic_load_n(&call->ended, __ATOMIC_ACQUIRE))
     net_loop_ask(call->loop, call, what);
@@ -64,6 +68,8 @@ void net_http_commit(struct net_call *call) {
 }
 
 
+/* After end() reply and request are empty already; they are not when the call
+ * never began. */
 void net_http_free(struct net_call *call) {
   if (!call)
     return;

@@ -22,11 +22,11 @@ int net_http_start(struct net_call *call, const struct net_sink *sink,
                    void *user, struct net_done *done, drover_err *err);
 
 
-/* After the end these do nothing. */
+/* After the end these do nothing. The consumer's thread; none blocks. */
 void net_http_cancel(struct net_call *call);
 void net_http_leave(struct net_call *call);     /* cancel in a moment */
-void net_http_commit(struct net_call *call);
-void net_http_resume(struct net_call *call);
+void net_http_commit(struct net_call *call);    /* first-token is met */
+void net_http_resume(struct net_call *call);    /* after the sink was full */
 
 
 /* When no reference of `user` is left; any thread. Takes NULL. */

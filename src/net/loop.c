@@ -22,26 +22,28 @@
 #include "watch.h"
 
 enum {
-  EVENTS = 64,                      /* sockets looked at in one turn */
+  EVENTS = 64,                      /* sockets looked at in one turn; epoll
+                                     * gives the others in the next */
   POOLED = 64,                      /* handles kept: 2 to 3 us a request */
-  CONNECTIONS_KEPT = 256,           /* libcurl's default grows with the load */
+  CONNECTIONS_KEPT = 256,           /* libcurl's default grows with the load:
+                                     * 200 calls at once left 200 open */
   NS_PER_MS = 1000000,
   LEAVE_NS = 250 * NS_PER_MS        /* for what follows a stream's end mark */
 };
 
 struct net_loop {
   int32_t refs;                     /* atomic: the process's, and each call's */
-  int32_t stopping;                 /* atomic */
+  int32_t stopping;                 /* atomic; set once */
   int pid;                          /* whose thread it is */
-  int epoll, wake;
-  struct net_stack submits;
-  pthread_t thread;
+  int epoll, wake;                  /* wake: an eventfd, see poke() */
+  struct net_stack submits;         /* calls with something asked of them */
+  pthread_t thread;                 /* joined by the one who set stopping */
   /* From here on the thread's. */
   CURLM *multi;
   struct net_watch watch;
-  CURL *pool[POOLED];
+  CURL *pool[POOLED];               /* cleared handles, the last one first */
   int pooled;
-  struct net_call *running;
+  struct net_call *running;         /* a list, to fail them all at the stop */
   struct net_shared shared;         /* the timers and owed wake-ups of all */
   int64_t curl_ns;                  /* when libcurl wants a turn; INT64_MAX */
 };
@@ -49,6 +51,8 @@ struct net_loop {
 
 /* ---- running calls ---- */
 
+/* From begin() to end() a call is in this list, and owns a reference of its
+ * sink's user. */
 static void link_call(struct net_loop *loop, struct net_call *call) {
   call->prev = NULL;
   call->next = loop->running;
@@ -80,7 +84,10 @@ static void put_easy(struct net_loop *loop, CURL *easy, int well) {
 
 
 /* The one way out of a running call; `ev` is its last event, or NULL when
- * nobody wants one. A transfer that still runs loses its connection. */
+ * nobody wants one. A transfer that still runs loses its connection.
+ * The order counts: the last event asks libcurl how far it came, so it is
+ * pushed while the handle lives; the handle goes before the headers and body
+ * that it points to; the release is last, since it may free the call. */
 static void end(struct net_loop *loop, struct net_call *call,
                 const drover_event *ev) {
   CURL *easy = call->easy;
@@ -100,6 +107,7 @@ static void end(struct net_loop *loop, struct net_call *call,
 }
 
 
+/* `text` holds the sentence until end() has pushed a copy of it. */
 static void fail(struct net_loop *loop, struct net_call *call, int code,
                  const char *why) {
   drover_event ev;
@@ -117,6 +125,8 @@ static void finish(struct net_loop *loop, struct net_call *call, CURLcode rc) {
 }
 
 
+/* In the list before anything can fail: fail() takes it out again. A failure
+ * of any of these is one of memory; libcurl's options are known to be right. */
 static void begin(struct net_loop *loop, struct net_call *call, int64_t now) {
   link_call(loop, call);
   call->shared = &loop->shared;
@@ -129,7 +139,10 @@ static void begin(struct net_loop *loop, struct net_call *call, int64_t now) {
 }
 
 
-/* Going on calls the write callback with what libcurl held back. */
+/* Going on calls the write callback with what libcurl held back, inside of
+ * curl_easy_pause(): the call may be paused again when that returns. No
+ * resume is missed: the consumer lowers its count before it asks, so once an
+ * ask is taken, take_bytes() reads the lower count. */
 static void resume(struct net_loop *loop, struct net_call *call, int64_t now) {
   if (!call->paused)
     return;
@@ -143,7 +156,8 @@ static void resume(struct net_loop *loop, struct net_call *call, int64_t now) {
 }
 
 
-/* Nobody reads on: the total deadline comes forward to a moment from now. */
+/* Nobody reads on: the total deadline comes forward to a moment from now. A
+ * transfer that ends within it leaves its connection to the next call. */
 static void leave(struct net_call *call, int64_t now) {
   int64_t total = now - call->start_ns + LEAVE_NS;
   if (call->request.total_ns <= 0 || call->request.total_ns > total)
@@ -172,6 +186,7 @@ static void take_asks(struct net_loop *loop, struct net_call *call,
 }
 
 
+/* The queue's reference goes last: an end inside has given back the other. */
 static void take_submits(struct net_loop *loop, struct net_link *l,
                          int64_t now) {
   while (l) {
@@ -198,6 +213,9 @@ static void reap(struct net_loop *loop) {
 }
 
 
+/* Timers are set early rather than late (a deadline may have moved since), so
+ * the call is asked what is due. net_call_due() gives a time past `now` when
+ * nothing is, so the loop ends. */
 static void expire(struct net_loop *loop, int64_t now) {
   struct net_timer *t;
   while ((t = net_timers_first(&loop->shared.timers)) && t->at_ns <= now) {
@@ -217,6 +235,8 @@ static void expire(struct net_loop *loop, int64_t now) {
 }
 
 
+/* Results come through reap(); how many run is of no interest, and the return
+ * is an error only for a wrong argument or a callback of ours that failed. */
 static void run_curl(struct net_loop *loop, curl_socket_t fd, int what) {
   int running;
   curl_multi_socket_action(loop->multi, fd, what, &running);
@@ -240,11 +260,14 @@ static int wait_ms(const struct net_loop *loop) {
   int64_t now = clock_now_ns();
   if (at <= now)
     return 0;
-  int64_t ms = (at - now - 1) / NS_PER_MS + 1;          /* rounded up */
+  int64_t ms = (at - now - 1) / NS_PER_MS + 1;  /* up: else a turn in vain */
   return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
 
+/* Sockets before submits, so that connections which became free serve the new
+ * calls; deadlines behind both, so that a reply which has come in time counts;
+ * the wake-ups last, one for all that this turn has pushed. */
 static void turn(struct net_loop *loop) {
   struct epoll_event events[EVENTS];
   uint64_t count;
@@ -273,6 +296,9 @@ static void turn(struct net_loop *loop) {
 }
 
 
+/* The acquire pairs with the exchange in stop(). At the stop the stack is
+ * closed first: a call that is in it begins, then fails with the others, so
+ * each still has its one end; what comes later is refused in net_loop_ask(). */
 static void *run(void *user) {
   struct net_loop *loop = user;
   while (!__atomic_load_n(&loop->stopping, __ATOMIC_ACQUIRE))
@@ -292,6 +318,8 @@ static void *run(void *user) {
 
 /* ---- libcurl's two callbacks of the multi handle ---- */
 
+/* A failure here (epoll has no room) makes libcurl, from 7.81 on, fail all
+ * transfers of the multi handle; it works again when they are gone. */
 static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *user,
                         void *known) {
   struct net_loop *loop = user;
@@ -318,6 +346,9 @@ static int set_curl_timer(CURLM *multi, long ms, void *user) {
 
 /* ---- start and stop; any thread ---- */
 
+/* The thread is joined by then, for it needs no reference of its own: the
+ * process's is given back behind stop(). A loop of the parent's is never
+ * freed in a child, because the process's reference stays in it. */
 void net_loop_unref(struct net_loop *loop) {
   if (!loop || __atomic_sub_fetch(&loop->refs, 1, __ATOMIC_ACQ_REL) > 0)
     return;
@@ -335,6 +366,8 @@ static void poke(struct net_loop *loop) {
 }
 
 
+/* Once, by whoever comes first; not for a loop inherited over a fork, whose
+ * thread is not here. */
 static void stop(struct net_loop *loop) {
   if (loop->pid != process_pid()
       || __atomic_exchange_n(&loop->stopping, 1, __ATOMIC_ACQ_REL))
@@ -354,6 +387,8 @@ static void stop_at_exit(void) {
 }
 
 
+/* The record is cleared behind the join, so that a new transport never runs
+ * beside the old one. */
 void net_loop_stop(void) {
   struct net_loop *loop = process_transport();
   if (!loop)
@@ -364,6 +399,8 @@ void net_loop_stop(void) {
 }
 
 
+/* No CURLMOPT_MAX_TOTAL_CONNECTIONS or _MAX_HOST_: libcurl would queue the
+ * calls beyond it, unseen by the limits that the router keeps. */
 static int init_multi(struct net_loop *loop) {
   struct epoll_event e = { .events = EPOLLIN, .data.fd = loop->wake };
   loop->multi = curl_multi_init();
@@ -378,6 +415,8 @@ static int init_multi(struct net_loop *loop) {
 }
 
 
+/* Signals stay the application's: its handlers must not run here. A thread
+ * inherits its creator's mask, so there is no moment without it. */
 static int start_thread(struct net_loop *loop) {
   sigset_t all, old;
   sigfillset(&all);
@@ -390,6 +429,9 @@ static int start_thread(struct net_loop *loop) {
 }
 
 
+/* The thread is started before the claim, and stopped when another was first:
+ * who finds a loop in the record finds it running. Without the flag THREADSAFE
+ * curl_global_init() may not race with the application's own use of libcurl. */
 static int start(struct net_loop **out, drover_err *err) {
   if (!(curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_THREADSAFE))
     return drover_fail(err, DROVER_ERESOURCE, "this libcurl cannot be used by"
@@ -428,12 +470,15 @@ int net_loop_get(struct net_loop **out, drover_err *err) {
   int rc = loop ? DROVER_OK : start(&loop, err);
   if (rc)
     return rc;
-  __atomic_add_fetch(&loop->refs, 1, __ATOMIC_RELAXED);
+  __atomic_add_fetch(&loop->refs, 1, __ATOMIC_RELAXED);  /* the caller's own */
   *out = loop;
   return DROVER_OK;
 }
 
 
+/* The bit first, then the stack: a call is in the stack once, whoever sets the
+ * first bit puts it there. The exchange in take_asks() is the partner. When
+ * the stack is closed the bit stays set; nobody looks at it any more. */
 int net_loop_ask(struct net_loop *loop, struct net_call *call,
                  enum net_ask what) {
   if (!loop || loop->pid != process_pid())
