@@ -18,7 +18,8 @@ void net_easy_free(CURL *easy);                 /* takes NULL */
 
 
 /* All that is a call's own, nothing of the last call left. The handle then
- * points into the call until net_easy_clear(). DROVER_ENOMEM. */
+ * points into the call until net_easy_clear(). DROVER_ENOMEM, the one way that
+ * these options, all checked before, can fail. */
 int net_easy_set(CURL *easy, struct net_call *call);
 
 

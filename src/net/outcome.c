@@ -9,6 +9,8 @@
 #include "../base/clock.h"
 #include "../base/err.h"
 
+/* What is not here is a fault of ours: fault() calls it internal. Whether the
+ * request may be tried elsewhere follows from `code`, in base/err.c. */
 struct row { CURLcode rc; int code; const char *text; };
 
 static const struct row rows[] = {
@@ -62,6 +64,9 @@ static int received_badly(const struct net_call *call, drover_err *text) {
 }
 
 
+/* What 7.88 says in other words than it means comes before the table:
+ * ABORTED_BY_CALLBACK with two sends is our own refusal in before_send();
+ * RECV_ERROR has two meanings; and so has OUT_OF_MEMORY. */
 static int fault(const struct net_call *call, CURLcode rc, drover_err *text) {
   if (rc == CURLE_ABORTED_BY_CALLBACK && call->sends > 1)
     return drover_fail(text, DROVER_ERESET, "the connection was lost before a"
@@ -79,6 +84,7 @@ static int fault(const struct net_call *call, CURLcode rc, drover_err *text) {
 }
 
 
+/* The event's span is the caller's `text`, which must outlive the push. */
 static void fill_fail(struct net_call *call, drover_event *ev,
                       const drover_err *text, enum drover_phase phase) {
   *ev = (drover_event){
@@ -89,6 +95,9 @@ static void fill_fail(struct net_call *call, drover_event *ev,
 }
 
 
+/* Names the option of the configuration and its value, rounded up to whole
+ * milliseconds as %g would show noise. A call that was left has a `total` of
+ * the transport's own, but then nobody reads this. */
 void net_outcome_late(struct net_call *call, enum net_limit limit,
                       drover_event *ev, drover_err *text) {
   const struct net_request *r = &call->request;
@@ -107,6 +116,9 @@ void net_outcome_late(struct net_call *call, enum net_limit limit,
 }
 
 
+/* libcurl's success is not ours: a stream can end in its head, and the last
+ * event can fail to be pushed. The reply's own failure comes before libcurl's
+ * code, which then only says that our callback has stopped the transfer. */
 void net_outcome_done(struct net_call *call, CURLcode rc, drover_event *ev,
                       drover_err *text) {
   struct net_reply *reply = &call->reply;

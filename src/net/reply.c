@@ -20,6 +20,7 @@ void net_reply_init(struct net_reply *r, struct net_out out, size_t body_max) {
 }
 
 
+/* Twice is right: net_http_free() does it again behind loop.c's end(). */
 void net_reply_deinit(struct net_reply *r) {
   buf_deinit(&r->head, 0);
   buf_deinit(&r->body, 0);
@@ -27,7 +28,8 @@ void net_reply_deinit(struct net_reply *r) {
 }
 
 
-/* The sentence of a failure, and its code. */
+/* The sentence of a failure, and its code. The first one stays: what follows
+ * it is its consequence. */
 static int fail(struct net_reply *r, int code, const char *text) {
   if (!r->err.code)
     drover_fail(&r->err, code, "%s", text);
@@ -43,6 +45,8 @@ static int passed(struct net_reply *r, int rc) {
 }
 
 
+/* Each status line begins a head anew: those of interim replies (1xx) and
+ * their headers are forgotten. RFC 9112, 4: three digits behind a space. */
 static int read_status(struct net_reply *r, const char *line, size_t size) {
   const char *space = memchr(line, ' ', size);
   size_t at = space ? (size_t)(space - line) + 1 : size;
@@ -73,6 +77,8 @@ static int is_event_stream(const char *value, size_t size) {
 }
 
 
+/* A content-encoding is looked at and not shown: end_head() refuses it. Of
+ * equal content-types the last one counts. */
 static int take_header(struct net_reply *r, const struct net_header *h) {
   if (strcmp(h->name, "content-type") == 0)
     r->streaming = is_event_stream(h->value, h->value_size);
@@ -99,6 +105,9 @@ static int is_2xx(const struct net_reply *r) {
 }
 
 
+/* A reply that is no 2xx is read as a BODY with a lower cap, whatever its type
+ * and encoding: it is only quoted in an error. 101 is not final either, and
+ * as nobody asked for it the call then ends without a head. */
 static int end_head(struct net_reply *r) {
   if (r->status >= 100 && r->status < 200)
     return DROVER_OK;                           /* the reply is still to come */
@@ -119,6 +128,7 @@ static int end_head(struct net_reply *r) {
 }
 
 
+/* Whatever the line is, bytes have come: the node has the request. */
 int net_reply_line(struct net_reply *r, const char *line, size_t size) {
   struct net_header h;
   r->heard = 1;
@@ -135,6 +145,8 @@ int net_reply_line(struct net_reply *r, const char *line, size_t size) {
 }
 
 
+/* The time is the event's, for the idle deadline: bytes of a comment (a
+ * node's keep-alive) do not put it off. */
 static int push_event(struct net_reply *r, const struct net_event *from,
                       int64_t now_ns) {
   drover_event ev = {
@@ -153,6 +165,7 @@ static int sse_failed(struct net_reply *r, int code) {
 }
 
 
+/* One piece may hold many events, and an event many pieces. */
 static int feed(struct net_reply *r, const char *bytes, size_t size,
                 int64_t now_ns) {
   struct net_event ev;
@@ -170,6 +183,8 @@ static int feed(struct net_reply *r, const char *bytes, size_t size,
 }
 
 
+/* A stream is counted as a whole, for its events are passed on and the buffers
+ * of sse cap only one of them; a body is capped by its buffer. */
 int net_reply_bytes(struct net_reply *r, const char *bytes, size_t size,
                     int64_t now_ns) {
   r->heard = 1;
@@ -190,6 +205,8 @@ int net_reply_bytes(struct net_reply *r, const char *bytes, size_t size,
 }
 
 
+/* An empty body comes as a BODY too: each whole reply that is no stream has
+ * exactly one. */
 int net_reply_end(struct net_reply *r, int64_t now_ns) {
   struct net_event last;
   if (r->err.code)

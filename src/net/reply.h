@@ -13,8 +13,9 @@
 #include "sse.h"
 
 enum {
-  NET_HEAD_MAX = 300 * 1024,        /* bytes of all header lines */
-  NET_HEAD_LINES_MAX = 5000,
+  NET_HEAD_MAX = 300 * 1024,        /* bytes of all header lines; curl's own
+                                     * MAX_HTTP_RESP_HEADER_SIZE since 8.3 */
+  NET_HEAD_LINES_MAX = 5000,        /* as curl's MAX_HTTP_RESP_HEADER_COUNT */
   NET_HEAD_INTERIM_MAX = 8,         /* 1xx replies before the reply */
   NET_ERROR_BODY_MAX = 1024 * 1024  /* of a reply that is not 2xx */
 };
@@ -34,7 +35,8 @@ struct net_reply {
   struct buf body;
   struct net_sse sse;
   size_t  body_max;                 /* as configured; 0: the defaults */
-  size_t  head_bytes, head_lines, interim;
+  size_t  head_bytes, head_lines;   /* so far, interim replies included */
+  size_t  interim;                  /* 1xx replies so far */
   uint64_t bytes;                   /* of the body so far */
   int64_t event_ns;                 /* when the last event came; 0: none did */
   int     status;                   /* of the last status line */

@@ -12,10 +12,13 @@
 #include "header.h"
 #include "url.h"
 
-/* libcurl would wait for a 100 before a large body. */
+/* A header without a value takes libcurl's own away: 7.88 would send Expect
+ * and wait up to a second for a 100 before a body of more than 1 MiB. */
 static const char no_expect[] = "Expect:";
 
 
+/* The unix path has room in sockaddr_un. A text of the URL's check is repeated
+ * behind its field's name. */
 static int check(const drover_call_config *c, drover_url *url, size_t *headers,
                  drover_err *err) {
   drover_err why;
@@ -37,6 +40,7 @@ static int check(const drover_call_config *c, drover_url *url, size_t *headers,
 }
 
 
+/* Bytes in the block; an absent text takes none. */
 static size_t length(const char *text) {
   return text ? strlen(text) + 1 : 0;
 }
@@ -58,7 +62,8 @@ static const char *put_text(char **at, const char *text) {
 }
 
 
-/* One line as libcurl wants it: "Name;" is a header with an empty value. */
+/* One line as libcurl wants it: "Name;" is a header with an empty value, for
+ * "Name:" would take it away. */
 static char *put_header(char **at, const char *line, size_t size) {
   char *to = *at;
   const char *colon = memchr(line, ':', size);
@@ -72,6 +77,8 @@ static char *put_header(char **at, const char *line, size_t size) {
 }
 
 
+/* A curl_slist made by hand, its nodes and texts in our block: libcurl only
+ * reads it, and curl_slist_free_all() must never see it. */
 static void put_headers(struct net_request *r, struct curl_slist *node,
                         char **at, const drover_call_config *c) {
   const char *text = c->headers;
@@ -93,6 +100,9 @@ static void put_headers(struct net_request *r, struct curl_slist *node,
 }
 
 
+/* The block: list nodes first, which want alignment, then the texts, each with
+ * its NUL, then the body. A header's LF in `headers_size` pays for its NUL;
+ * `headers` pays for a last one without LF. */
 int net_request_init(struct net_request *r, const drover_call_config *c,
                      drover_err *err) {
   drover_url url;
@@ -131,6 +141,7 @@ int net_request_init(struct net_request *r, const drover_call_config *c,
 }
 
 
+/* Also of one that is all zeroes, and a second time. */
 void net_request_deinit(struct net_request *r) {
   mem_wipe(r->block, r->block_size);
   mem_free(r->block);

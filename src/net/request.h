@@ -17,12 +17,12 @@ struct net_request {
   size_t block_size;
   const char *url;
   const char *unix_path, *ca_file;  /* NULL: none */
-  struct curl_slist *headers;
-  const char *body;
+  struct curl_slist *headers;       /* what libcurl sends, and no Expect */
+  const char *body;                 /* never NULL; "" of a GET */
   size_t  body_size;
-  int     post, https, stream;
+  int     post, https, stream;      /* flags; stream: the caller wants SSE */
   int64_t connect_ns, first_token_ns, idle_ns, total_ns;   /* 0: no deadline */
-  size_t  body_max;
+  size_t  body_max;                 /* bytes of the reply; 0: the defaults */
 };
 
 
