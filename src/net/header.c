@@ -7,16 +7,18 @@
 
 #include "../base/err.h"
 
-enum { NAME_SHOWN = 48 };
+enum { NAME_SHOWN = 48 };           /* bytes of a name in an error's text */
 
 
-/* RFC 9110 5.6.2 */
+/* RFC 9110, 5.6.2: tchar. strchr() would also find the NUL. */
 static int is_token(unsigned char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z')
          || (c >= 'A' && c <= 'Z') || (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
 
+/* RFC 9110, 5.5: VCHAR, space, tab and obs-text. CR, LF and NUL would end the
+ * line for some reader on the way (request splitting). */
 static int is_text(unsigned char c) {
   return c == '\t' || (c >= 0x20 && c != 0x7F);
 }
@@ -56,6 +58,8 @@ static int is_ours(const char *name, size_t size) {
 }
 
 
+/* The text quotes a name only when it is a token, so that it can be logged;
+ * a value never, since it may be a key. */
 int net_header_check(const char *name, size_t name_size, const char *value,
                      size_t value_size, drover_err *err) {
   int shown = name_size < NAME_SHOWN ? (int)name_size : NAME_SHOWN;
@@ -100,7 +104,8 @@ int net_header_check_caller(const char *name, size_t name_size,
 }
 
 
-/* Behind the colon comes one space, or none. */
+/* Behind the colon comes one space, or none: a second one is the value's, and
+ * refused as a space at its end. */
 static int check_line(const char *line, size_t size, drover_err *err) {
   const char *colon = memchr(line, ':', size);
   if (!colon)
@@ -112,6 +117,8 @@ static int check_line(const char *line, size_t size, drover_err *err) {
 }
 
 
+/* The last line may lack its LF. An empty line is one without a colon: no
+ * block can end the head early. */
 int net_header_lines(const char *text, size_t size, size_t *count,
                      drover_err *err) {
   *count = 0;
@@ -130,6 +137,9 @@ int net_header_lines(const char *text, size_t size, size_t *count,
 }
 
 
+/* Lenient where the request's check is strict: a node's odd header is skipped
+ * and costs no reply. A folded line (RFC 9112, 5.2) begins with a space, which
+ * is no token. A name without room is none that is read. */
 int net_header_read(const char *line, size_t size, struct net_header *out) {
   while (size && strchr("\r\n \t", line[size - 1]) && line[size - 1])
     size--;
@@ -158,6 +168,8 @@ int net_header_read(const char *line, size_t size, struct net_header *out) {
 }
 
 
+/* What retries, limits and reports read; Set-Cookie and the like never reach
+ * the application, nor does what is longer than any of these would be. */
 int net_header_kept(const struct net_header *h) {
   static const char *const names[] = {
     "content-type", "retry-after", "retry-after-ms", "date", "x-should-retry",

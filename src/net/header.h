@@ -8,7 +8,11 @@
 
 #include "../drover.h"
 
-enum { NET_HEADER_MAX = 8192, NET_HEADER_KEPT_MAX = 1024 };
+enum {
+  NET_HEADER_MAX = 8192,            /* bytes of name and value; what nginx and
+                                     * Apache take of one line by default */
+  NET_HEADER_KEPT_MAX = 1024        /* bytes of a reply's value that is shown */
+};
 
 
 /* A token for a name; a value without control characters or spaces at its
@@ -33,7 +37,7 @@ int net_header_lines(const char *text, size_t size, size_t *count,
 
 /* One reply header, its line end included. */
 struct net_header {
-  char   name[48];                  /* lower case */
+  char   name[48];                  /* lower case, closed by NUL */
   const char *value;                /* in the line, without spaces around */
   size_t value_size;
 };

@@ -9,6 +9,7 @@
 
 #include "../base/err.h"
 
+/* RFC 1035, 2.3.4: 255 bytes on the wire are 253 as text. */
 enum { HOST_MAX = 253, LABEL_MAX = 63, GROUPS = 8 };
 
 
@@ -28,7 +29,9 @@ static int ends_with(const char *text, size_t size, const char *tail) {
 }
 
 
-/* Readers take a host whose last label looks like a number for IPv4. */
+/* Readers take a host whose last label looks like a number for IPv4 (WHATWG
+ * URL, "ends in a number"), in parts of 8 to 32 bits, octal or hex: 0x7f.1 and
+ * 2130706433 are 127.0.0.1. Only the form of read_quad() is let through. */
 static int looks_like_number(const char *host) {
   const char *last = strrchr(host, '.');
   last = last ? last + 1 : host;
@@ -64,6 +67,9 @@ static int read_quad(const char *host, unsigned char quad[4]) {
 }
 
 
+/* 169.254/16 is link-local (RFC 3927); the clouds' metadata services, which
+ * hand out credentials, are at 169.254.169.254. Private networks are allowed:
+ * that is where nodes are. */
 static int check_quad(const char *host, int *local, drover_err *err) {
   unsigned char q[4];
   if (!read_quad(host, q))
@@ -80,6 +86,8 @@ static int check_quad(const char *host, int *local, drover_err *err) {
 }
 
 
+/* RFC 5952: lower case, no leading zeros, the first longest run of two or more
+ * zero groups as "::". At most 42 bytes with brackets and NUL. */
 static void print_groups(const uint16_t g[GROUPS], char *out) {
   int best = -1, best_size = 1;
   for (int i = 0; i < GROUPS; i++) {
@@ -105,6 +113,7 @@ static void print_groups(const uint16_t g[GROUPS], char *out) {
 }
 
 
+/* 1 when the first `zeros` groups are 0. */
 static int starts_with_groups(const uint16_t g[GROUPS], int zeros) {
   for (int i = 0; i < zeros; i++)
     if (g[i] != 0)
@@ -113,7 +122,10 @@ static int starts_with_groups(const uint16_t g[GROUPS], int zeros) {
 }
 
 
-/* Addresses that carry an IPv4 address say one thing and reach another. */
+/* Addresses that carry an IPv4 address say one thing and reach another:
+ * ::ffff:0:0/96 and ::/96 (RFC 4291, 2.5.5), 2002::/16 (6to4, RFC 3056),
+ * 64:ff9b::/96 and 64:ff9b:1::/48 (RFC 6052, 8215), ::ffff:0:0:0/96 (RFC 2765).
+ * fe80::/10 is link-local; fd00:ec2::254 is the metadata service of AWS. */
 static int check_groups(const uint16_t g[GROUPS], int *local,
                         drover_err *err) {
   int zero7 = starts_with_groups(g, 7);
@@ -136,6 +148,8 @@ static int check_groups(const uint16_t g[GROUPS], int *local,
 }
 
 
+/* inet_pton() takes no zone (%eth0) and no octal quad; `local` and the checks
+ * work on the groups, so the spelling does not matter. */
 static int read_six(const char *text, size_t size, char out[256], int *local,
                     drover_err *err) {
   char inside[64];
@@ -154,8 +168,10 @@ static int read_six(const char *text, size_t size, char out[256], int *local,
 }
 
 
-/* Labels of letters, digits, hyphens and underscores. Names outside ASCII
- * would need the tables of IDNA, in either spelling. */
+/* Labels of letters, digits, hyphens and underscores (which containers'
+ * names have). Names outside ASCII would need the tables of IDNA, in either
+ * spelling. A dot at the end is an empty label: certificates and node
+ * identities would see another name. */
 static int check_name(const char *host, size_t size, drover_err *err) {
   size_t label = 0;
   for (size_t i = 0; i <= size; i++) {
@@ -181,6 +197,7 @@ static int check_name(const char *host, size_t size, drover_err *err) {
 }
 
 
+/* `.localhost` is loopback by RFC 6761, 6.3, and libcurl resolves it so. */
 int net_host_read(const char *text, size_t size, char out[256], int *local,
                   drover_err *err) {
   *local = 0;

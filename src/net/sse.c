@@ -50,6 +50,7 @@ static int dispatch(struct net_sse *p, struct net_event *ev) {
 }
 
 
+/* `name` is a literal without NUL. */
 static int is_field(const char *name, const char *line, size_t size) {
   return size == strlen(name) && memcmp(line, name, size) == 0;
 }
@@ -61,6 +62,9 @@ static int replace(struct buf *b, const char *value, size_t size) {
 }
 
 
+/* A field: its name up to the colon, one space skipped, its value repaired to
+ * UTF-8. A line without a colon is a name with an empty value. An id with a
+ * NUL in it is ignored, by the rules. Names are compared as bytes. */
 static int take_field(struct net_sse *p, const char *line, size_t size) {
   const char *colon = memchr(line, ':', size);
   size_t name = colon ? (size_t)(colon - line) : size;
@@ -81,6 +85,9 @@ static int take_field(struct net_sse *p, const char *line, size_t size) {
 }
 
 
+/* A byte order mark is skipped at the very front. A comment costs nothing,
+ * so its length is not capped; a piece that came whole was never in
+ * `line`, whose cap it must keep all the same. */
 static int take_line(struct net_sse *p, const char *line, size_t size,
                      struct net_event *ev) {
   if (!p->started && size >= 3 && memcmp(line, "\xEF\xBB\xBF", 3) == 0) {
@@ -126,7 +133,8 @@ static int keep(struct net_sse *p, const char *piece, size_t size) {
 }
 
 
-/* The line that ends behind `piece`. */
+/* The line that ends behind `piece`. One that came whole is read in place,
+ * which is the usual case and copies nothing. */
 static int end_line(struct net_sse *p, const char *piece, size_t size,
                     struct net_event *ev) {
   if (p->skipping) {
@@ -145,6 +153,8 @@ static int end_line(struct net_sse *p, const char *piece, size_t size,
 }
 
 
+/* After the consumer had its time with the spans, which is until the next
+ * feed. */
 static void forget_given(struct net_sse *p) {
   if (p->given)
     p->data.size = p->name.size = 0;
@@ -152,6 +162,8 @@ static void forget_given(struct net_sse *p) {
 }
 
 
+/* A CR ends its line at once, so an event is not held back until the byte
+ * behind it comes; a LF there, perhaps in the next piece, belongs to it. */
 long net_sse_feed(struct net_sse *p, const char *buf, size_t len,
                   struct net_event *ev) {
   size_t at = 0;
@@ -219,6 +231,9 @@ static int is_whole(const char *s, size_t size) {
 }
 
 
+/* A last line without its end is taken as ended, for a node that closes right
+ * behind its [DONE]. A half object is not given: text that was cut must not
+ * look like text that ended. */
 int net_sse_end(struct net_sse *p, struct net_event *ev) {
   ev->ready = 0;
   forget_given(p);

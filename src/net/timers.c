@@ -1,4 +1,6 @@
-/* timers: see timers.h. A binary heap.
+/* timers: see timers.h. A binary heap, heap[i / 2] due no later than heap[i].
+ * Each timer knows its slot, so moving one needs no search: a deadline moves
+ * with each look at a call.
  *
  * SPDX-License-Identifier: MIT */
 #include "timers.h"
@@ -37,6 +39,8 @@ static void settle(struct net_timers *t, size_t slot, struct net_timer *timer) {
 }
 
 
+/* Memory grows and is kept: what calls at once have needed they need again.
+ * heap[0] is unused, so the slot `count` must be below `room`. */
 int net_timers_set(struct net_timers *t, struct net_timer *timer,
                    int64_t at_ns) {
   if (!timer->slot) {
@@ -56,6 +60,7 @@ int net_timers_set(struct net_timers *t, struct net_timer *timer,
 }
 
 
+/* The last one fills the gap, and may have to go either way from there. */
 void net_timers_drop(struct net_timers *t, struct net_timer *timer) {
   size_t slot = timer->slot;
   if (!slot)

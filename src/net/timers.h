@@ -9,13 +9,14 @@
 #include <stdint.h>
 
 struct net_timer {
-  int64_t at_ns;
+  int64_t at_ns;                    /* due then, on the caller's clock */
   size_t  slot;                     /* in the heap, from 1; 0: not in it */
 };
 
 struct net_timers {
   struct net_timer **heap;          /* heap[1..count] */
-  size_t count, room;
+  size_t count;                     /* timers in it */
+  size_t room;                      /* slots allocated, the unused one too */
 };
 
 

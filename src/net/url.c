@@ -9,6 +9,7 @@
 #include "host.h"
 
 
+/* ASCII case is folded by hand: tolower() asks the locale. */
 static int is_prefix(const char *url, size_t size, const char *scheme) {
   size_t n = strlen(scheme);
   if (size < n)
@@ -22,7 +23,8 @@ static int is_prefix(const char *url, size_t size, const char *scheme) {
 }
 
 
-/* First of all: bytes on whose meaning readers differ. */
+/* First of all: bytes on whose meaning readers differ. WHATWG strips tabs and
+ * line ends and reads a backslash as a slash; others take them as they are. */
 static int check_bytes(const char *url, size_t size, drover_err *err) {
   for (size_t i = 0; i < size; i++) {
     unsigned char c = (unsigned char)url[i];
@@ -45,7 +47,8 @@ static int is_hex(char c) {
 }
 
 
-/* "." or "..", also with the dot as %2e: readers fold such segments. */
+/* "." or "..", also with the dot as %2e: readers fold such segments (RFC
+ * 3986, 5.2.4; WHATWG for %2e), so a base would not be the one checked. */
 static int is_dots(const char *segment, size_t size) {
   size_t dots = 0;
   for (size_t i = 0; i < size; dots++) {
@@ -88,6 +91,8 @@ static int check_path(const char *path, size_t size, int query,
 }
 
 
+/* No leading zero and no empty port: both are allowed by RFC 3986, and give
+ * one node two spellings. */
 static int read_port(const char *text, size_t size, int32_t *out,
                      drover_err *err) {
   int32_t port = 0;
@@ -104,6 +109,9 @@ static int read_port(const char *text, size_t size, int32_t *out,
 }
 
 
+/* An `@` is refused wherever it stands: before it is where the host seems to
+ * be, behind it where the connection goes. A colon inside brackets is the
+ * address's. `out->port` keeps the scheme's default when there is none. */
 static int read_authority(const char *text, size_t size, drover_url *out,
                           drover_err *err) {
   size_t host = size;
@@ -202,6 +210,7 @@ static int read_front(const char *url, size_t size, drover_url *out,
 }
 
 
+/* `rest` is 0 for unix: only; a path never begins at the front. */
 int net_url_node(const char *url, size_t size, drover_url *out,
                  drover_err *err) {
   size_t rest;
@@ -213,6 +222,8 @@ int net_url_node(const char *url, size_t size, drover_url *out,
 }
 
 
+/* A double slash is allowed here, unlike in a base: the caller's path is
+ * joined behind it as it is. */
 int net_url_call(const char *url, size_t size, drover_url *out,
                  drover_err *err) {
   size_t rest;

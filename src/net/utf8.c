@@ -10,7 +10,8 @@
 
 
 /* Length of the sequence that `lead` opens, and the bounds of its second
- * byte; 0 when it opens none. */
+ * byte; 0 when it opens none. Unicode 15, table 3-7: the narrower bounds keep
+ * out overlong forms (E0, F0), surrogates (ED) and what is past U+10FFFF. */
 static size_t sequence(unsigned char lead, unsigned char *low,
                        unsigned char *high) {
   *low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
@@ -35,6 +36,7 @@ static size_t step(const unsigned char *s, size_t size, int *whole) {
 }
 
 
+/* Eight bytes at once while all are ASCII, which replies mostly are. */
 size_t net_utf8_run(const char *s, size_t size) {
   const unsigned char *u = (const unsigned char *)s;
   size_t at = 0;
@@ -58,7 +60,7 @@ size_t net_utf8_run(const char *s, size_t size) {
 
 
 int net_utf8_add(struct buf *b, const char *s, size_t size) {
-  for (;;) {
+  for (;;) {                        /* a whole run, then one bad subpart */
     size_t run = net_utf8_run(s, size);
     int whole, rc = buf_add(b, s, run);
     if (rc || run == size)

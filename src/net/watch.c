@@ -50,18 +50,23 @@ void net_watch_opened(struct net_watch *w, int fd) {
 }
 
 
+/* The system takes a closed descriptor out of epoll by itself. */
 void net_watch_closing(struct net_watch *w, int fd) {
   if (fd >= 0 && (size_t)fd < w->room)
     w->sockets[fd] = (struct net_watched){ 0 };
 }
 
 
+/* An error means that it was not in: what was wanted. */
 static int leave(struct net_watch *w, int fd) {
   epoll_ctl(w->epoll, EPOLL_CTL_DEL, fd, NULL);
   return 0;
 }
 
 
+/* A socket of ours that is wanted no more keeps its place in epoll: `held` is
+ * what epoll was last told. Taking it up again for the same events then needs
+ * no system call. Without memory for a row it can only be taken out. */
 int net_watch_set(struct net_watch *w, int fd, uint32_t events) {
   struct epoll_event e = { .events = events, .data.fd = fd };
   struct net_watched *s = find(w, fd);
@@ -80,6 +85,9 @@ int net_watch_set(struct net_watch *w, int fd, uint32_t events) {
 }
 
 
+/* Mostly a node that closed an idle connection. Epoll is level-triggered: left
+ * in, it would wake the thread for ever, as libcurl looks only before it takes
+ * the connection up again. */
 int net_watch_wanted(struct net_watch *w, int fd) {
   struct net_watched *s = find(w, fd);
   if (!s || s->wanted)

@@ -20,7 +20,7 @@ struct net_watched;
 struct net_watch {
   int epoll;                        /* the owner's */
   struct net_watched *sockets;      /* by descriptor */
-  size_t room;
+  size_t room;                      /* rows allocated; grows by doubling */
 };
 
 
