@@ -22,7 +22,7 @@
 #include "net/loop.h"
 #include "net/url.h"
 
-enum { LAST_TEXT = 256 };
+enum { LAST_TEXT = 256 };           /* bytes; a drover_err's text fits */
 
 struct item {                       /* one event on its way */
   struct net_link link;             /* first: the queue knows only links */
@@ -33,14 +33,14 @@ struct item {                       /* one event on its way */
 };
 
 struct drover_call {
-  int32_t refs;                     /* atomic */
+  int32_t refs;                     /* atomic; consumer, producer, items */
   int32_t closed;                   /* atomic; the consumer sets it */
   int32_t ended;                    /* atomic; END or FAIL has been pushed */
-  uint32_t number;
-  size_t  unread;                   /* atomic; bytes */
+  uint32_t number;                  /* the caller's name for it; not 0 */
+  size_t  unread;                   /* atomic; bytes; see above */
   struct net_done *done;            /* a reference */
   const struct call_ops *ops;
-  void   *impl;
+  void   *impl;                     /* the producer's; ops->free ends it */
   drover_port *port;                /* the consumer's; NULL once closed */
   drover_call *prev, *next;         /* of the port's calls; the consumer's */
   struct item *last;                /* for END or FAIL, which need no memory */
@@ -50,7 +50,7 @@ struct drover_port {
   struct net_done *done;            /* a reference */
   struct item *ready;               /* taken, not yet given */
   struct item *given;               /* what the last event's spans lie in */
-  drover_call *calls;
+  drover_call *calls;               /* open ones, the newest first */
   int pid;                          /* whose it is */
 };
 
@@ -72,6 +72,8 @@ void port_call_unref(drover_call *c) {
 }
 
 
+/* The last event's memory comes first: then a call that began can always say
+ * how it ended. */
 int port_call_new(drover_call **out, drover_port *p, uint32_t number,
                   const struct call_ops *ops, void *impl, drover_err *err) {
   if (number == 0 || p->pid != process_pid())
@@ -124,6 +126,8 @@ int port_call_closed(const drover_call *c) {
 }
 
 
+/* Relaxed: a count read late is corrected by the resume that follows it, see
+ * resume() in net/loop.c. */
 int port_call_full(const drover_call *c) {
   return __atomic_load_n(&c->unread, __ATOMIC_RELAXED) >= PORT_UNREAD_MAX;
 }
@@ -134,6 +138,7 @@ void *port_call_impl(const drover_call *c) {
 }
 
 
+/* The last item is the call's own memory, and goes with it. */
 static void free_item(struct item *it) {
   drover_call *c = it->call;
   if (it != c->last)
@@ -152,7 +157,9 @@ static int is_queued_by_consumers(const drover_event *ev) {
 }
 
 
-/* Memory for an event, or the call's own for the last one. */
+/* Memory for an event, or the call's own for the last one, once: the exchange
+ * decides between two ends. An end gets through to a closed call too, for
+ * drover_port_next() to drop. */
 static int take_item(drover_call *c, const drover_event *ev,
                      struct item **out) {
   if (is_last(ev)) {
@@ -169,6 +176,7 @@ static int take_item(drover_call *c, const drover_event *ev,
 }
 
 
+/* The spans are set to the copies behind the item, data before name. */
 static void fill_item(struct item *it, drover_call *c,
                       const drover_event *ev) {
   it->call = c;
@@ -190,6 +198,8 @@ static void fill_item(struct item *it, drover_call *c,
 }
 
 
+/* Counted and referenced before it is in the stack: from the push on the
+ * consumer may take and free it, so `it` is not looked at again. */
 int port_push(drover_call *c, const drover_event *ev, int wake_now) {
   struct item *it;
   int rc = take_item(c, ev, &it);
@@ -244,6 +254,9 @@ static void free_items(struct item *it) {
 }
 
 
+/* Calls first, so that nothing new is asked for; then what is queued; the
+ * stack's close refuses the pushes that still come from producers, who hold
+ * `done` through their calls. */
 void drover_port_close(drover_port *p) {
   if (!p)
     return;
@@ -288,8 +301,9 @@ void drover_port_poke(drover_port *p) {
 }
 
 
-/* Take `bytes` off what is unread; at the half a paused call goes on. More
- * than there is counts as all. */
+/* Take `bytes` off what is unread; at the half a paused call goes on, not at
+ * the first byte below: each pause and resume costs two turns. More than there
+ * is counts as all. */
 static void give_back(drover_call *c, size_t bytes) {
   size_t old = __atomic_load_n(&c->unread, __ATOMIC_RELAXED), left;
   do
@@ -302,6 +316,7 @@ static void give_back(drover_call *c, size_t bytes) {
 }
 
 
+/* One take for a whole burst: the stack is emptied, `ready` is served first. */
 static struct item *next_item(drover_port *p) {
   if (!p->ready)
     p->ready = (struct item *)net_done_take(p->done);
@@ -312,6 +327,8 @@ static struct item *next_item(drover_port *p) {
 }
 
 
+/* The event given last is freed here, which is why its spans hold till now.
+ * What is left of a closed call is dropped without being seen. */
 int drover_port_next(drover_port *p, drover_event *ev) {
   struct item *it;
   if (p->given)
@@ -336,7 +353,7 @@ int drover_port_wait(drover_port *p, double seconds) {
 }
 
 
-/* ---- calls over HTTP ---- */
+/* ---- calls over HTTP: the types of port.h to those of net/ ---- */
 
 static int push(void *user, const drover_event *ev) {
   return port_push(user, ev, 0);
@@ -390,6 +407,8 @@ static const struct call_ops http_ops = {
 };
 
 
+/* Each step owns what the one before has made: after port_call_new() the
+ * request is freed with the call. */
 int drover_call_http(drover_call **out, drover_port *p,
                      const drover_call_config *c, drover_err *err) {
   struct net_call *http;
@@ -423,6 +442,8 @@ void drover_call_consumed(drover_call *c, size_t bytes) {
 }
 
 
+/* Out of the port's list first, for a close of the port goes through it; the
+ * mark before the ask, so that the producer's next push is refused. */
 static void close_call(drover_call *c, void (*how)(void *impl)) {
   leave_port(c);
   __atomic_store_n(&c->closed, 1, __ATOMIC_RELAXED);
@@ -457,6 +478,9 @@ int drover_header_check(const char *name, size_t name_size, const char *value,
 }
 
 
+/* The transport is joined first: its connections are closed as TLS wants it,
+ * not cut. Descriptors close by the exec itself, so they still work in this
+ * process when it fails. */
 int drover_exec(char *const argv[], drover_err *err) {
   if (!argv || !argv[0])
     return drover_fail(err, DROVER_EINVAL, "no program to run");

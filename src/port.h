@@ -14,7 +14,9 @@
 
 #include "drover.h"
 
-enum { PORT_UNREAD_MAX = 256 * 1024 };    /* bytes; port_call_full() */
+/* Bytes a call may have unread; port_call_full(). About a thousand chunks
+ * of a usual stream: a consumer that is merely slow is not paused at each. */
+enum { PORT_UNREAD_MAX = 256 * 1024 };
 
 /* What the consumer asks of a producer. Each but `free` comes from the
  * consumer's thread, at any time until `free`, also after the end (then it
@@ -43,6 +45,7 @@ int port_call_new(drover_call **out, drover_port *p, uint32_t number,
 void port_call_abandon(drover_call *c);
 
 
+/* A reference more, or less: the last one frees the call. Any thread. */
 void port_call_ref(drover_call *c);
 void port_call_unref(drover_call *c);
 
