@@ -13,6 +13,10 @@
  * request may be tried elsewhere follows from `code`, in base/err.c. */
 struct row { CURLcode rc; int code; const char *text; };
 
+/* CURLE_TOO_LARGE, which libcurl says since 8.6 where fault() has what 7.88
+ * says; the header that we are built with may be older. */
+enum { TOO_LARGE = 100 };
+
 static const struct row rows[] = {
   { CURLE_COULDNT_RESOLVE_HOST, DROVER_EUNREACHABLE, "its name is not found" },
   { CURLE_COULDNT_CONNECT, DROVER_EUNREACHABLE, "no connection" },
@@ -34,6 +38,8 @@ static const struct row rows[] = {
   { CURLE_WEIRD_SERVER_REPLY, DROVER_EMALFORMED, "the reply is not HTTP" },
   { CURLE_UNSUPPORTED_PROTOCOL, DROVER_EMALFORMED, "the reply is not HTTP" },
   { CURLE_BAD_CONTENT_ENCODING, DROVER_EMALFORMED, "the reply's encoding" },
+  { (CURLcode)TOO_LARGE, DROVER_ETOOLARGE,
+    "the reply's headers are too large" },
   { CURLE_FILESIZE_EXCEEDED, DROVER_ETOOLARGE, "the reply is too large" },
   { CURLE_URL_MALFORMAT, DROVER_EINVAL, "a url that the transport refuses" },
   { CURLE_OUT_OF_MEMORY, DROVER_ENOMEM, "no memory in the transport" },
