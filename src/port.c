@@ -41,7 +41,7 @@ struct drover_call {
   struct net_done *done;            /* a reference */
   const struct call_ops *ops;
   void   *impl;                     /* the producer's; ops->free ends it */
-  drover_port *port;                /* the consumer's; NULL once closed */
+  drover_port *port;                /* the consumer's, until it closes us */
   drover_call *prev, *next;         /* of the port's calls; the consumer's */
   struct item *last;                /* for END or FAIL, which need no memory */
 };
@@ -99,16 +99,14 @@ int port_call_new(drover_call **out, drover_port *p, uint32_t number,
 }
 
 
+/* Once a call: close, leave and abandon each end the consumer's handle. */
 static void leave_port(drover_call *c) {
-  if (!c->port)
-    return;
   if (c->prev)
     c->prev->next = c->next;
   else
     c->port->calls = c->next;
   if (c->next)
     c->next->prev = c->prev;
-  c->port = NULL;
 }
 
 
@@ -130,11 +128,6 @@ int port_call_closed(const drover_call *c) {
  * resume() in net/loop.c. */
 int port_call_full(const drover_call *c) {
   return __atomic_load_n(&c->unread, __ATOMIC_RELAXED) >= PORT_UNREAD_MAX;
-}
-
-
-void *port_call_impl(const drover_call *c) {
-  return c->impl;
 }
 
 

@@ -72,8 +72,4 @@ int port_call_closed(const drover_call *c);
  * thread. */
 int port_call_full(const drover_call *c);
 
-
-/* What was given to port_call_new(). */
-void *port_call_impl(const drover_call *c);
-
 #endif
