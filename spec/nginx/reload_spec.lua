@@ -1,7 +1,7 @@
 -- Reloads: running streams end whole, old workers leave, state stays.
 local nginx = require "spec.support.nginx"
 
-local HUP, QUIT = 1, 3
+local HUP, QUIT, TERM = 1, 3, 15
 local STREAMS, CHUNKS = 50, 150
 local BODY = '{"model":"m","stream":true,"messages":[{"role":"user",'
              .. '"content":"hi"}]}'
@@ -50,8 +50,8 @@ describe("a reload", function()
       .. "--data-binary @" .. dir .. "/body " .. table.concat(words, " "))
   end
 
-  -- 50 streams, all begun; then `signal` to the master. Each must end whole.
-  local function ends_whole(signal)
+  -- 50 streams, all begun; then `signal` to the master.
+  local function signal_while_running(signal)
     local curl = start_streams()
     local running = nginx.until_true(function()
       return nginx.metric(server.url, "drover_inflight{node=\"up\"}") >= STREAMS
@@ -59,6 +59,11 @@ describe("a reload", function()
     assert.is_true(running, curl:log())
     nginx.signal(server.pid, signal)
     nginx.until_true(function() return not curl:alive() end, 60)
+  end
+
+  -- The same; each must end whole.
+  local function ends_whole(signal)
+    signal_while_running(signal)
     local wanted = expected()
     for i = 1, STREAMS do
       local text = nginx.read(dir .. "/s" .. i):gsub("@%d+", "@")
@@ -107,5 +112,14 @@ describe("a reload", function()
       return not server:alive()
     end, 10))
     assert.is_nil(server:log():find("%[alert%]"), server:log())
+  end)
+
+  it("stops at once under 50 running streams, and no worker crashes", function()
+    server = nginx.serve(CONFIG:format(upstream.url))
+    signal_while_running(TERM)
+    assert.truthy(nginx.until_true(function()
+      return not server:alive()
+    end, 10))
+    assert.is_nil(server:log():find("exited on signal"), server:log())
   end)
 end)

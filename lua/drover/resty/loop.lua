@@ -31,7 +31,7 @@ local WAITING_PHASES = {
   ssl_client_hello = true,
 }
 
-local _M = { killable = true }
+local _M = { killable = true, closed = false }
 
 local in_master = get_phase() == "init"      -- so workers are forked from us
 local port
@@ -195,7 +195,10 @@ function _M.port()
     if C.drover_port_open(out, err) ~= 0 then
       return nil, ffi.string(err.text)
     end
-    port = ffi.gc(out[0], C.drover_port_close)
+    port = ffi.gc(out[0], function(p)       -- when the worker exits at once
+      _M.closed = true
+      C.drover_port_close(p)
+    end)
     start()
   end
   if not pumping then
