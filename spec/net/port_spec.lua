@@ -111,6 +111,24 @@ describe("a port", function()
     C.drover_port_poke(port.port)              -- nobody reads: no harm
   end)
 
+  it("listens anew when its reader is gone, or nobody came", function()
+    local path = ffi.new("char[128]")
+    local bytes = ffi.new("char[64]")
+    assert.equal(0, C.drover_port_listen(port.port, "/tmp", path, 128, err))
+    local left = ffi.string(path)              -- nobody comes to this one
+    for _ = 1, 3 do
+      assert.equal(0, C.drover_port_listen(port.port, "/tmp", path, 128, err))
+      assert.is_nil(io.open(left))
+      local fd = connect(ffi.string(path))
+      assert.equal(0, C.drover_port_accept(port.port, err))
+      assert.is_true(readable(fd, 20000))      -- what accept itself sends
+      C.recv(fd, bytes, 64, DONTWAIT)
+      C.drover_port_poke(port.port)
+      assert.is_true(readable(fd, 20000))
+      C.close(fd)
+    end
+  end)
+
   it("does not accept when it does not listen or nobody came", function()
     local path = ffi.new("char[128]")
     assert.equal(C.DROVER_EINVAL, C.drover_port_accept(port.port, err))

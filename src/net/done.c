@@ -4,6 +4,7 @@
 #include "done.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
@@ -200,8 +201,7 @@ int net_done_wait(struct net_done *d, int64_t ns) {
  * process of this pid has left, or that another container's has. */
 int net_done_listen(struct net_done *d, const char *dir, drover_err *err) {
   struct sockaddr_un at = { .sun_family = AF_UNIX };
-  if (d->listener >= 0 || d->sock >= 0)
-    return drover_fail(err, DROVER_EINVAL, "the port listens already");
+  close_listener(d);                /* one that nobody came to */
   int n = snprintf(at.sun_path, sizeof at.sun_path, "%s/drover-%d-%08x.sock",
                    dir, (int)getpid(), (unsigned)rand_entropy());
   if (n < 0 || (size_t)n >= sizeof at.sun_path)
@@ -238,6 +238,23 @@ static int is_ours(int fd) {
 }
 
 
+/* From here on wake-ups go to `fd`. The descriptor of an earlier socket, whose
+ * reader is gone, stays and gets the new socket in one step: another thread
+ * may be in the middle of a send on it, and must not hit a stranger's. */
+static int use_socket(struct net_done *d, int fd, drover_err *err) {
+  /* Pairs with the acquire in net_done_wake(). */
+  if (d->sock < 0) {
+    __atomic_store_n(&d->sock, fd, __ATOMIC_RELEASE);
+    return DROVER_OK;
+  }
+  int took = dup3(fd, d->sock, O_CLOEXEC);
+  close(fd);
+  return took >= 0 ? DROVER_OK
+       : drover_fail(err, DROVER_ERESOURCE, "cannot take another wake-up "
+                     "socket: %s", strerror(errno));
+}
+
+
 /* The listener goes after the first right peer: one worker, one socket. */
 int net_done_accept(struct net_done *d, drover_err *err) {
   struct pollfd p = { .fd = d->listener, .events = POLLIN };
@@ -254,11 +271,12 @@ int net_done_accept(struct net_done *d, drover_err *err) {
       continue;
     }
     close_listener(d);
-    /* Pairs with the acquire in net_done_wake(). What was pushed before it
-     * woke the eventfd, which nobody watches: wake the socket as well. */
-    __atomic_store_n(&d->sock, fd, __ATOMIC_RELEASE);
-    net_done_wake(d);
-    return DROVER_OK;
+    int rc = use_socket(d, fd, err);
+    /* What was pushed before woke the eventfd, or a socket that is gone,
+     * which nobody watches: wake the new one as well. */
+    if (!rc)
+      net_done_wake(d);
+    return rc;
   }
   return drover_fail(err, DROVER_ERESOURCE, "nobody connected to the wake-up");
 }

@@ -76,7 +76,8 @@ struct net_link *net_done_take(struct net_done *d);
 int net_done_wait(struct net_done *d, int64_t ns);
 
 
-/* See drover_port_listen() and drover_port_accept(). The reader. */
+/* See drover_port_listen() and drover_port_accept(). A reader whose socket is
+ * gone may do both again: wake-ups then go to the new one. The reader. */
 int net_done_listen(struct net_done *d, const char *dir, drover_err *err);
 int net_done_accept(struct net_done *d, drover_err *err);
 

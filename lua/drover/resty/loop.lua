@@ -110,33 +110,37 @@ local function pump_socket(sock)
 end
 
 
-local start_pump
-
-
-local function pump(premature)
-  if premature and not port then
-    pumping = false
-    return
-  end
+-- One socket's life. Returns what broke it, or nil when it did its work.
+local function pump_once()
   local sock, why = connect()
-  if sock then
-    -- An error in what takes an event must not leave all others waiting.
-    local ok
-    ok, why = pcall(pump_socket, sock)
-    why = why or not ok and "error" or nil
-    sock:close()
+  if not sock then
+    return why
   end
-  pumping = false
-  if why then
-    ngx.log(ngx.ERR, "drover: the pump ended and starts anew: ",
-            tostring(why))
-    start_pump(AGAIN)
-  end
+  -- An error in what takes an event must not leave all others waiting.
+  local ok, broke = pcall(pump_socket, sock)
+  sock:close()
+  return broke or not ok and "error" or nil
 end
 
 
-function start_pump(delay)
-  local ok, why = timer_at(exiting and 0 or delay, pump)
+-- A worker that exits may set no timer but one of 0 seconds, so what broke is
+-- waited for in here.
+local function pump(premature)
+  local why
+  repeat
+    why = not (premature and not port) and pump_once() or nil
+    if why then
+      ngx.log(ngx.ERR, "drover: the pump ended and starts anew: ",
+              tostring(why))
+      ngx.sleep(AGAIN)
+    end
+  until not why
+  pumping = false
+end
+
+
+local function start_pump()
+  local ok, why = timer_at(0, pump)
   pumping = ok and true or false
   if not ok then
     ngx.log(ngx.ERR, "drover: no timer for the wake-up socket: ", why)
@@ -202,7 +206,7 @@ function _M.port()
     start()
   end
   if not pumping then
-    start_pump(0)
+    start_pump()
   end
   return port
 end
