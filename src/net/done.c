@@ -124,10 +124,11 @@ void net_done_unref(struct net_done *d) {
 
 
 /* A write that would block finds a wake-up pending already. The flag is
- * raised behind the write: a reader that takes in between leaves the eventfd
- * readable and comes again. The other way round it would take the flag, find
- * nothing to read, and then never read what is written: its poll would spin
- * until the next wake-up. */
+ * raised on both sides of the write. Before it, for the reader whom the write
+ * itself puts in our place on this core: it would find the flag down, read
+ * nothing, and its poll would spin until we run again. Behind it, for one
+ * that took the flag before there was anything to read: it would never read
+ * what is written, and spin until the next wake-up. */
 void net_done_wake(struct net_done *d) {
   int sock = __atomic_load_n(&d->sock, __ATOMIC_ACQUIRE);
   uint64_t one = 1;
@@ -135,6 +136,7 @@ void net_done_wake(struct net_done *d) {
   if (sock >= 0) {
     n = send(sock, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
   } else {
+    __atomic_store_n(&d->signalled, 1, __ATOMIC_SEQ_CST);
     n = write(d->fd, &one, sizeof one);
     __atomic_store_n(&d->signalled, 1, __ATOMIC_SEQ_CST);
   }
