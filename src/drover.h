@@ -71,7 +71,7 @@ uint64_t drover_hash(const char *text, size_t size);
 /* Replace this process by `argv[0]` found on PATH, keeping standard files.
  * Returns only on failure. Joins the transport first. */
 int drover_exec(char *const argv[], drover_err *err);
-/* 1 when the peer of socket `fd`, at `port` (0: unix), closed. Reads nothing. */
+/* 1 when the peer of socket `fd`, at `port` (0: unix), closed. Reads none. */
 int drover_peer_gone(int fd, int port);
 
 /* ---- a router: node state, limits and counters in a zone ---- */

@@ -55,7 +55,8 @@ local function check_number(low, high, whole)
       return wrong_type(param, wanted, value)
     end
     if not (value >= low and value <= high) then
-      return wrong_value(param, format("must be from %.16g to %.16g", low, high))
+      return wrong_value(param, format("must be from %.16g to %.16g", low,
+                                       high))
     end
   end
 end
