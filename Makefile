@@ -5,9 +5,10 @@ CLANG   ?= clang
 PREFIX  ?= /usr/local
 TIME    ?= 60
 RUNS    ?= 0
+DOOR    := src/drover.h src/drover_call.h src/drover_engine.h
 # The guard against a library and Lua files of two builds: a sum of the block
 # that both are made from.
-ABI     := $(shell sed -n '/cdef begin/,/cdef end/p' src/drover.h | cksum | cut -c1-8)
+ABI     := $(shell cat $(DOOR) | sed -n '/cdef begin/,/cdef end/p' | cksum | cut -c1-8)
 CSTD    := -std=c11 -D_GNU_SOURCE -DDROVER_ABI=$(ABI)
 WARN    := -Wall -Wextra -Wshadow -Wundef -Wmissing-prototypes \
            -Wstrict-prototypes -Wwrite-strings
@@ -85,11 +86,11 @@ build/libdrover.a: $(OBJ_dev)
 	@rm -f $@
 	ar rcs $@ $^
 
-# The marked block of the header, as a Lua string.
-build/lua/drover/cdef.lua: src/drover.h
+# The marked blocks of the public header, as a Lua string.
+build/lua/drover/cdef.lua: $(DOOR)
 	@mkdir -p $(@D)
 	{ printf 'return { abi = %s, text = [==[\n' $(ABI); \
-	  sed -n '/cdef begin/,/cdef end/p' $<; echo ']==] }'; } > $@
+	  cat $(DOOR) | sed -n '/cdef begin/,/cdef end/p'; echo ']==] }'; } > $@
 
 # The command finds its files from its own place. $(1): file, $(2): the way to
 # the root, $(3): folders of Lua files, $(4): shell text that names the library.

@@ -133,15 +133,12 @@ describe("the exposition", function()
     end
   end)
 
-  it("counts refusals by limit, and what waits", function()
+  it("counts refusals by limit", function()
     local small = router.with(1, { concurrent = 2, node = { capacity = 1 } })
     local p, q = router.pick(), router.pick()
     C.drover_pick_node(small, p, 1, 0, router.err)
     C.drover_pick_node(small, q, 1, 0, router.err)
     assert.equal(1, value(small, 'drover_limit_refusals_total{limit="node"}'))
-    C.drover_request_pending(small, 2)
-    C.drover_request_pending(small, -1)
-    assert.equal(1, value(small, "inference_requests_pending"))
     router.close(small)
   end)
 
@@ -182,7 +179,7 @@ describe("the exposition", function()
       router.add(r, { id = "same", key = "k" .. generation,
                       generation = generation })
       router.hit(r, C.drover_node_find(r, "same"), 1)
-      C.drover_router_apply_end(r, generation, 0, 1)
+      C.drover_router_apply_end(r, generation, router.settings(0), 1)
       router.hit(r, C.drover_node_find(r, "same"), 1)
     end
     local text = router.expose(r)

@@ -38,15 +38,6 @@ void drover_request_done(drover_router *r, uint32_t node, int code,
 }
 
 
-/* The sum over all members is what is shown; one member's share may be
- * negative for a moment only if its caller miscounts. */
-void drover_request_pending(drover_router *r, int delta) {
-  int m = ticket_member(r, NULL);
-  if (m >= 0)
-    atom_bump_i64(&r->tally.routers[m].pending, delta);
-}
-
-
 /* An unknown counter is ignored, as is a handle without a member: counting
  * never fails a request. */
 void drover_count(drover_router *r, int counter) {

@@ -1,11 +1,14 @@
 /* drover.h: the public door of libdrover, and LuaJIT's view of it.
  *
- * What stands between the two cdef marks is plain C that ffi.cdef reads: no
+ * What stands between the cdef marks is plain C that ffi.cdef reads: no
  * macros, no _Atomic. Handles are opaque. Every fallible call returns 0 or a
  * negative DROVER_E* code and fills a drover_err that the caller owns (last
  * argument, may be NULL). Times are seconds in a double, `now` on the clock of
  * drover_clock(); `rnd` is uniform in [0, 1). No call blocks, prints, exits or
  * calls into Lua. "One thread" means: the thread that opened the handle.
+ *
+ * Calls and their events are in drover_call.h, the local model in
+ * drover_engine.h; this header brings both.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_H
@@ -84,7 +87,11 @@ typedef struct drover_router_config {
   uint32_t nodes_max;               /* 0: 256; at most 512 */
   uint32_t members_max;             /* 0: 64; at most 256 */
   uint32_t tickets_max;             /* per member; 0: 4096; at most 65536 */
+  uint32_t keys_max;                /* limited names known at once; 0: 16384 */
+  uint32_t queue_max;               /* requests waiting; 0: 1000, at most 65536 */
   uint32_t concurrent;              /* requests in flight, all nodes; 0: 100 */
+  float    retry_ratio;             /* retries a first send earns; 0: 0.2 */
+  uint32_t retry_reserve;           /* retries any 10 s may have; 0: 10 */
   uint32_t policy;                  /* from drover_policy() */
 } drover_router_config;
 
@@ -104,9 +111,10 @@ uint32_t drover_router_generation(drover_router *r);
 int drover_router_apply_begin(drover_router *r, uint32_t generation);
 
 /* Nodes of an earlier configuration that were not named again since
- * apply_begin are removed; limits are set; the number counts as applied. */
+ * apply_begin are removed; concurrent and retry_* of `c` are set, the rest of
+ * it stays as the zone was made; the number counts as applied. */
 void drover_router_apply_end(drover_router *r, uint32_t generation,
-                             uint32_t concurrent, double now);
+                             const drover_router_config *c, double now);
 /* 1 when this process made the zone (only its children see it as well). */
 int drover_router_private(drover_router *r);
 /* The number of a built-in policy by its name, or DROVER_ENOTFOUND. */
@@ -141,6 +149,27 @@ typedef struct drover_node {
   uint32_t version;                 /* raised when the row gets another node */
 } drover_node;
 
+/* What may pass one name (a router, a tenant, a model, a node, a key); 0: no
+ * limit of that kind. Rates refill without windows: in any t seconds at most
+ * rate * t + burst pass. Dollars are those of any 24 hours and 30 days. */
+typedef struct drover_limit {
+  uint32_t rpm, tpm;                /* requests, tokens a minute */
+  uint32_t concurrent;              /* requests at once */
+  uint32_t burst_requests;          /* 0: one second's worth, at least 1 */
+  uint32_t burst_tokens;
+  uint32_t flags;                   /* 1: the rates are shared by hosts */
+  double   dollars_per_day, dollars_per_month;
+} drover_limit;
+
+enum drover_scope { DROVER_SCOPE_ROUTER, DROVER_SCOPE_TENANT,
+                    DROVER_SCOPE_MODEL, DROVER_SCOPE_NODE, DROVER_SCOPE_KEY };
+enum drover_limit_kind {            /* what of it refused */
+  DROVER_LIMIT_NONE, DROVER_LIMIT_CONCURRENT, DROVER_LIMIT_REQUESTS,
+  DROVER_LIMIT_TOKENS, DROVER_LIMIT_DAY, DROVER_LIMIT_MONTH,
+  DROVER_LIMIT_UPSTREAM,            /* the node's own, by its headers or 429 */
+  DROVER_LIMIT_TABLE                /* no room to remember the name */
+};
+
 typedef struct drover_node_config {
   const char *id;                   /* label, 1..63 bytes, unique */
   const char *url;                  /* at most 511 bytes */
@@ -153,6 +182,10 @@ typedef struct drover_node_config {
   uint32_t capacity, tier;
   uint32_t generation;              /* of its configuration; 0: run time */
   float    weight, price_input, price_output, memory_gb;
+  uint64_t group;                   /* rows of one node (its keys) have the
+                                     * same: limit_node is theirs together;
+                                     * 0: the hash of `id` */
+  drover_limit limit_node, limit_key;   /* of the group, of this row */
 } drover_node_config;
 
 typedef struct drover_node_text {   /* a copy of a row's texts */
@@ -167,15 +200,23 @@ typedef struct drover_report {      /* NaN: leave as it is */
   float memory_gb, load, waiting, kv_used, running;
 } drover_report;
 
+enum drover_why {                   /* why a node is not simply up */
+  DROVER_WHY_NONE, DROVER_WHY_FAILURES, DROVER_WHY_SHARE, DROVER_WHY_OUTLIER,
+  DROVER_WHY_PROBE, DROVER_WHY_RATE, DROVER_WHY_KEY, DROVER_WHY_QUOTA,
+  DROVER_WHY_SLOW_START
+};
+
 /* Why a node is in its state, and its figures, for router:nodes(). */
 typedef struct drover_node_stats {
   double   requests, failures;      /* attempts settled; those that failed */
   double   input_tokens, output_tokens, cached_tokens, dollars;
   double   health_score, load;      /* of the formula in docs/LUA-API.md */
-  double   out_for;                 /* seconds until the next probe; 0 */
+  double   out_for;                 /* seconds until it may be asked; 0 */
   double   seen_ago;                /* seconds since a reply or report; NaN */
   uint32_t fails;                   /* consecutive */
   int32_t  last_code;               /* of the last failure; 0 */
+  int32_t  why;                     /* enum drover_why */
+  float    success_share;           /* of the last 30 s; NaN: nothing seen */
 } drover_node_stats;
 
 /* Add a node, or take up again the row of the same url and key. Returns its
@@ -193,6 +234,18 @@ int drover_node_drain(drover_router *r, const char *id, int drain);
 int drover_node_report(drover_router *r, const char *id,
                        const drover_report *report, double now);
 
+/* Forget failures, cooling and a refused key: the operator has mended it. */
+int drover_node_clear(drover_router *r, const char *id, double now);
+
+/* What the headers of a node's reply say about its own limits; NaN: not said.
+ * Requests beyond what is left are kept back until the reset. */
+typedef struct drover_upstream {
+  double requests_limit, requests_left, requests_reset;     /* reset: seconds */
+  double tokens_limit, tokens_left, tokens_reset;
+} drover_upstream;
+void drover_node_upstream(drover_router *r, uint32_t node, uint32_t version,
+                          const drover_upstream *u, double now);
+
 /* Rows as shared memory: drover_nodes(r)[1] .. [drover_node_count(r)]. The
  * pointer holds until the handle is closed; the count only grows. */
 const drover_node *drover_nodes(drover_router *r);
@@ -203,6 +256,8 @@ int drover_node_stat(drover_router *r, uint32_t node, drover_node_stats *out,
                      double now);
 
 /* ---- one decision, and the ticket it opens ---- */
+enum drover_priority { DROVER_INTERACTIVE, DROVER_DEFAULT, DROVER_BATCH };
+
 /* The caller's memory, zeroed once by ffi.new; the first part is the
  * caller's, the second the library's. `tried` lasts over the attempts of
  * one request, so a retry goes elsewhere: drover_pick_reset() clears it. */
@@ -214,6 +269,10 @@ typedef struct drover_pick {
   uint32_t max_tokens;
   uint32_t only;                    /* this row and no other; 0: any */
   uint32_t again;                   /* 1: a tried node may be chosen again */
+  uint32_t priority;                /* enum drover_priority */
+  uint32_t called;                  /* 1: popped from the queue, goes first */
+  const drover_limit *limits[3];    /* of router, tenant, model; NULL: none.
+                                     * Must outlive the tickets */
 
   uint32_t node;                    /* chosen row; 0: none */
   uint32_t version;                 /* that row's version */
@@ -222,6 +281,13 @@ typedef struct drover_pick {
   double   now, rnd;                /* of the open decision */
   uint64_t tried[8];                /* rows sent to, by this request */
   uint64_t masked[8];               /* rows that refused, in this decision */
+  uint32_t paid;                    /* 1: a send has been charged to router,
+                                     * tenant and model: a retry is not one
+                                     * more request of theirs */
+  uint32_t refused_scope;           /* of the last refusal: enum drover_scope */
+  uint32_t refused_kind;            /* enum drover_limit_kind */
+  double   wait;                    /* and when it would pass: seconds from
+                                     * `now`; 0: when something ends */
 } drover_pick;
 
 void drover_pick_reset(drover_pick *p);
@@ -241,9 +307,11 @@ int drover_pick_choose(drover_router *r, drover_pick *p, drover_err *err);
 /* Why no node will do, when a policy of the caller's answered none. */
 int drover_pick_why(drover_router *r, const drover_pick *p, drover_err *err);
 
-/* Take the limits of router and node, all or none, and open a ticket:
- * p->node, p->ticket. DROVER_EAGAIN: that node refused and is masked, ask
- * again. DROVER_EOVERLOADED: the router is full. */
+/* Take the limits of router, tenant, model, node and key, all or none, and
+ * open a ticket: p->node, p->ticket. DROVER_EAGAIN: that node or key refused
+ * and is masked, ask again. DROVER_EOVERLOADED: the router or model is full,
+ * or others wait; DROVER_ERATELIMITED: a rate, or what the tenant may have at
+ * once; DROVER_EQUOTA: dollars. refused_* and wait say which and how long. */
 int drover_pick_claim(drover_router *r, drover_pick *p, uint32_t node,
                       drover_err *err);
 /* begin, then choose and claim until one holds or none is left. */
@@ -257,6 +325,10 @@ int drover_ticket_sent(drover_router *r, drover_pick *p);
 typedef struct drover_outcome {
   int32_t  code;                    /* 0 or DROVER_E*: of this attempt */
   uint32_t prompt_tokens, completion_tokens, cached_tokens;
+  uint32_t tokens;                  /* what limits are charged instead of the
+                                     * booking: used or estimated to be;
+                                     * UINT32_MAX: the booking stands */
+  float    retry_after;             /* seconds the node asked for; 0: none */
   float    first_token_ms;          /* NaN: not measured */
   float    token_ms;                /* NaN: not measured */
   double   dollars;
@@ -273,8 +345,10 @@ int drover_ticket_done(drover_router *r, drover_pick *p,
  * side; both in seconds. */
 void drover_request_done(drover_router *r, uint32_t node, int code,
                          double overhead, double first_token);
-/* Requests that wait for a slot, this handle's share (a gauge). */
-void drover_request_pending(drover_router *r, int delta);
+
+/* A request's second and later sends, over all workers: 1 when the budget has
+ * one (it is taken), 0 when not. Each first send earns retry_ratio. */
+int drover_retry_take(drover_router *r, double now);
 
 /* Every 250 ms in each process: reap members whose process is gone, expire
  * probes. Returns the number of members reaped. */
@@ -282,219 +356,77 @@ int drover_tick(drover_router *r, double now);
 /* Requests in flight over all members; exact at the instant it is read. */
 uint32_t drover_inflight(drover_router *r, uint32_t node);   /* 0: the router */
 
+/* ---- waiting: one bounded queue a router, over all workers ---- */
+typedef struct drover_port drover_port;
+
+/* The caller's memory, zeroed once; a waiting request. The queue pops the best
+ * priority, fair between tenants by tokens, the earliest deadline first. Who
+ * was popped gets DROVER_EVENT_SLOT on its port, with p->called set by the
+ * caller asks drover_pick_node() again, and then says again or end. */
+typedef struct drover_wait {
+  uint32_t call;                    /* comes back in the event; not 0 */
+  uint32_t hold;                    /* 1: waits for a node, none is up */
+  double   deadline;                /* when it gives up, on drover_clock() */
+  uint32_t place, serial;           /* the library's; place 0: not waiting */
+} drover_wait;
+
+/* Enter, for what `p` asks for (its limits, model, tenant, tokens, priority;
+ * p->wait is when it may pass). DROVER_EOVERLOADED: the queue is full, or the
+ * deadline cannot be met; p->wait is when to come again. */
+int drover_wait_begin(drover_router *r, drover_port *port, drover_pick *p,
+                      drover_wait *w, double now, drover_err *err);
+/* Popped, but the claim failed: back to its old place, until p->wait. */
+int drover_wait_again(drover_router *r, const drover_pick *p, drover_wait *w,
+                      double now);
+/* Leave: claimed, cancelled, or late. Lets the next one go. Any number of
+ * times. */
+void drover_wait_end(drover_router *r, drover_wait *w, double now);
+/* Pop whoever may go now. For timers: a waiter calls it when its p->wait is
+ * over; all else that frees room does it itself. */
+void drover_wait_pump(drover_router *r, double now);
+/* Requests that wait, over all members. */
+uint32_t drover_waiting(drover_router *r);
+
+/* ---- rates shared by many hosts (limits with flags & 1) ---- */
+typedef struct drover_share {
+  uint64_t id;                      /* of scope and name: the same on all hosts */
+  double   asked;                   /* requests that came for it, ever */
+  float    share;                   /* this host's part now, 0..1 */
+  uint32_t scope;                   /* enum drover_scope */
+} drover_share;
+
+/* The next such name in use behind place `from` (0: the first). Returns its
+ * place, or 0 when there is no more. */
+uint32_t drover_share_next(drover_router *r, uint32_t from, drover_share *out);
+/* This host's part of all rates of `id` (0: the part of names without one of
+ * their own) until `until`; after that, and before any, names have that of
+ * 0. */
+void drover_share_set(drover_router *r, uint64_t id, float share,
+                      double until);
+
 typedef struct drover_totals {
   double   requests, failures;
   uint32_t nodes, healthy, members, inflight;
   double   policy_errors, unqualified;   /* see docs/LUA-API.md, stats() */
+  double   panics, retries_denied;
+  double   reserved_tokens;         /* booked by open tickets */
+  uint32_t waiting, names;          /* in the queue; in the table of limits */
 } drover_totals;
 void drover_router_totals(drover_router *r, drover_totals *out, double now);
 
 enum drover_counter { DROVER_POLICY_ERROR, DROVER_POLICY_SWAP_ERROR,
-                      DROVER_UNQUALIFIED };
+                      DROVER_UNQUALIFIED, DROVER_PANIC, DROVER_RETRY_DENIED,
+                      DROVER_STREAM_QUIRK, DROVER_USAGE_ESTIMATED,
+                      DROVER_STORE_ERROR };
 void drover_count(drover_router *r, int counter);
 
 /* All counters as Prometheus text. Returns the bytes needed without the
  * closing NUL; writes at most `cap`. Any thread. */
 long drover_expose(drover_router *r, char *buf, size_t cap);
-
-/* ---- the completion port: where replies of all calls arrive ---- */
-typedef struct drover_port drover_port;
-typedef struct drover_call drover_call;
-typedef struct drover_engine drover_engine;
-
-enum drover_event_type {
-  DROVER_EVENT_HEAD = 1,            /* status; data: "name: value\n" lines */
-  DROVER_EVENT_SSE,                 /* one event; data, and its name */
-  DROVER_EVENT_BODY,                /* the whole body; no stream */
-  DROVER_EVENT_TEXT,                /* a piece of a local model's text */
-  DROVER_EVENT_END,                 /* ended well; the last event */
-  DROVER_EVENT_FAIL                 /* code, phase, text; the last event */
-};
-
-enum drover_finish { DROVER_FINISH_NONE, DROVER_FINISH_STOP,
-                     DROVER_FINISH_LENGTH };
-
-typedef struct drover_event {
-  uint32_t call;                    /* the number its caller gave */
-  int32_t  type;                    /* enum drover_event_type */
-  int32_t  code, phase;             /* FAIL: DROVER_E*, enum drover_phase */
-  int32_t  status;                  /* HEAD: the HTTP status */
-  int32_t  finish;                  /* END, local model: enum drover_finish */
-  int32_t  maybe_billed;            /* FAIL: the body had gone out */
-  uint32_t prompt_tokens, completion_tokens;   /* END of a local model */
-  double   at;                      /* drover_clock() when it happened */
-  const char *data;                 /* bytes, not closed by NUL */
-  size_t   data_size;
-  const char *name;                 /* SSE: the event field, or "message" */
-  size_t   name_size;
-} drover_event;
-
-/* Belongs to one Lua loop; calls are made on it. No thread yet. One thread. */
-int drover_port_open(drover_port **out, drover_err *err);
-/* Closes its calls first: their handles end here too. Takes NULL. */
-void drover_port_close(drover_port *p);
-/* Readable when the queue has become not empty (an eventfd; next reads it). */
-int drover_port_fd(drover_port *p);
-
-/* For nginx: listen on a unix socket in `dir` (mode 0600) and write its path
- * to `path`; the worker connects; accept takes the connection, unlinks the
- * path, and sends one byte a wake-up from then on. */
-int drover_port_listen(drover_port *p, const char *dir, char *path, size_t cap,
-                       drover_err *err);
-int drover_port_accept(drover_port *p, drover_err *err);
-/* One byte to the wake-up descriptor: ends a wait from outside. Any thread. */
-void drover_port_poke(drover_port *p);
-/* 1 and the next event, or 0. Its spans hold until the next call of this. */
-int drover_port_next(drover_port *p, drover_event *ev);
-/* Wait at most `seconds` (negative: for ever) for news. Plain LuaJIT only.
- * Returns 1 when there may be some. */
-int drover_port_wait(drover_port *p, double seconds);
-
-/* ---- calls ---- */
-typedef struct drover_call_config {
-  uint32_t call;                    /* comes back in each event; not 0 */
-  uint32_t stream;                  /* 1: the caller asked for SSE */
-  const char *method;               /* "POST" or "GET" */
-  const char *url;                  /* http:// or https://, with its path */
-  const char *unix_path;            /* connect here instead; or NULL */
-  const char *headers;              /* "Name: value\n" lines; or NULL */
-  size_t   headers_size;
-  const char *body;                 /* copied */
-  size_t   body_size;
-  const char *ca_file;              /* PEM bundle; NULL: the system's */
-  double   connect, first_token, idle, total;   /* seconds; 0: no deadline */
-  size_t   body_max;                /* reply; 0: 32 MiB, a stream 64 MiB */
-} drover_call_config;
-
-/* Send one HTTP request. 0: exactly one END or FAIL comes for it, unless it
- * is closed before. On an error nothing comes. The first call in a process
- * starts the transport thread. */
-int drover_call_http(drover_call **out, drover_port *p,
-                     const drover_call_config *c, drover_err *err);
-/* The first content has been seen: the first-token deadline is met, the idle
- * deadline runs from here on. */
-void drover_call_commit(drover_call *c);
-/* `bytes` of the data of this call's SSE and TEXT events have been read. A call
- * with 256 KiB unread is paused until half of it is read. */
-void drover_call_consumed(drover_call *c, size_t bytes);
-/* Cancel if it runs, forget, free: no event of it comes then. Takes NULL. */
-void drover_call_close(drover_call *c);
-/* As close, for a stream whose end mark was read: the transfer has a moment
- * to end by itself, so that its connection is kept. */
-void drover_call_leave(drover_call *c);
-
-/* URL and header checks, for the configuration's side. Each returns 0 or
- * DROVER_EINVAL with the reason. `url` is that of a node: http, https, or
- * unix:/path.sock:/base; no userinfo, query or fragment. */
-typedef struct drover_url {
-  int32_t  https, is_unix, port;
-  int32_t  local;                   /* 1: loopback, as written */
-  char     host[256];               /* lower case, as the transport connects */
-  char     path[256];               /* the base, without a closing slash */
-  char     unix_path[108];
-} drover_url;
-int drover_url_check(const char *url, size_t size, drover_url *out,
-                     drover_err *err);
-int drover_header_check(const char *name, size_t name_size, const char *value,
-                        size_t value_size, drover_err *err);
-
-/* ---- the local model ---- */
-typedef struct drover_engine_config {
-  const char *path;                 /* of a GGUF file */
-  const char *device;               /* NULL or "cpu" */
-  uint32_t context;                 /* tokens a sequence; 0: the model's */
-  uint32_t batch;                   /* sequences a step; 0: 16 */
-  uint32_t queue;                   /* requests waiting; 0: 256 */
-  uint64_t memory_cap_bytes;        /* weights and cache; 0: none */
-} drover_engine_config;
-
-typedef struct drover_engine_info {
-  char     name[128];               /* general.name, or "" */
-  char     architecture[32];
-  uint32_t context, vocab, layers, width, has_template;
-  uint64_t parameters, file_bytes, memory_bytes;
-} drover_engine_info;
-
-/* Map and check the file; no thread yet (the first call starts one, in the
- * process that makes it). DROVER_EFORMAT names the byte or field. */
-int drover_engine_open(drover_engine **out, const drover_engine_config *c,
-                       drover_err *err);
-void drover_engine_close(drover_engine *e);     /* takes NULL */
-void drover_engine_describe(drover_engine *e, drover_engine_info *out);
-typedef struct drover_engine_load {
-  uint32_t running, waiting, kv_tokens_used, kv_tokens;
-  double   steps, tokens;           /* since it was opened */
-} drover_engine_load;
-void drover_engine_busy(drover_engine *e, drover_engine_load *out);
-typedef struct drover_text { const char *data; size_t size; } drover_text;
-typedef struct drover_message { drover_text role, content; } drover_message;
-
-typedef struct drover_generate {
-  uint32_t call;                    /* comes back in each event; not 0 */
-  const drover_message *messages;   /* rendered by the model's template; or */
-  uint32_t messages_count;
-  drover_text prompt;               /* raw text, when messages_count is 0 */
-  uint32_t max_tokens;              /* 0: what the context leaves */
-  float    temperature;             /* 0: greedy */
-  uint32_t top_k;                   /* 0: off */
-  float    top_p;                   /* 1: off */
-  uint64_t seed;
-  const drover_text *stop;          /* at most 16 of at most 256 bytes */
-  uint32_t stop_count;
-  double   first_token, total;      /* deadlines, seconds from now; 0: none */
-} drover_generate;
-
-/* Generate on the local model; events TEXT…, then END or FAIL, as for HTTP.
- * DROVER_ECONTEXT, DROVER_EOVERLOADED (queue full) and bad values are
- * returned at once. Everything is copied. */
-int drover_call_engine(drover_call **out, drover_port *p, drover_engine *e,
-                       const drover_generate *g, drover_err *err);
-/* How many tokens the model makes of a text (special tokens are text). */
-long drover_engine_tokens(drover_engine *e, const char *text, size_t size);
-
-/* ---- spans of JSON ---- */
-/* What a chat chunk holds, found in one pass; spans are byte offsets. */
-enum drover_delta_flag {
-  DROVER_DELTA_TEXT = 1,            /* choices[0].delta.content, not empty */
-  DROVER_DELTA_FINISH = 2,          /* choices[0].finish_reason, not null */
-  DROVER_DELTA_USAGE = 4,           /* usage is an object */
-  DROVER_DELTA_ERROR = 8,           /* error is neither absent nor null */
-  DROVER_DELTA_OTHER = 16,          /* tool calls, reasoning, refusal, more than
-                                     * one choice, or an index that is not 0 */
-  DROVER_DELTA_ROLE = 32
-};
-typedef struct drover_delta {
-  uint32_t flags;
-  uint32_t text_start, text_size;   /* inside the quotes, still escaped */
-  uint32_t text_plain;              /* 1: no escape in it */
-  uint32_t finish_start, finish_size;
-} drover_delta;
-
-/* 0, or DROVER_EFORMAT when the text is not JSON (`err` says at which byte). */
-int drover_delta_scan(const char *json, size_t size, drover_delta *out,
-                      drover_err *err);
-
-/* Unescape the inside of a JSON string into `to` (never longer than the
- * source). Returns the bytes written, or DROVER_EFORMAT. */
-long drover_json_unescape(const char *from, size_t size, char *to);
-
-typedef struct drover_span {
-  size_t  start, stop;              /* byte offsets, stop is one past */
-  int32_t type;                     /* first byte: { [ " t f n, '0': a number */
-} drover_span;
-
-/* Find one field. `path` is a run of steps, each closed by a NUL: "kNAME" is a
- * member of an object, "i7" an array's element 7 (from 0). 0, DROVER_ENOTFOUND
- * or DROVER_EFORMAT. The first of equal keys wins; they compare unescaped. The
- * whole text is checked; other values may be 1024 deep. */
-int drover_json_find(const char *json, size_t size, const char *path,
-                     size_t path_size, drover_span *out, drover_err *err);
-/* 0 when the whole text is one well-formed JSON value no deeper than 128. */
-int drover_json_check(const char *json, size_t size, drover_err *err);
-/* The same, and an object's members of these names, each closed by a NUL: the
- * first of equal keys. What is absent has a type of 0, not '0'. */
-int drover_json_members(const char *json, size_t size, const char *names,
-                        int count, drover_span *out, drover_err *err);
 /* cdef end */
 #pragma GCC visibility pop
+
+#include "drover_call.h"
+#include "drover_engine.h"
+
 #endif

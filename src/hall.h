@@ -98,12 +98,30 @@ void ticket_leave(struct drover_router *r);
 void ticket_reclaim(struct drover_router *r, uint32_t member);
 
 
+/* Take the limits of a row that may be chosen, room aside, and open a ticket:
+ * see drover_pick_claim(). */
+int claim_row(struct drover_router *r, drover_pick *p, uint32_t node,
+              drover_err *err);
+
+
+/* What an attempt's outcome says about its node: to the averages and the
+ * breaker. `rnd` is the decision's. */
+void feed_node(struct drover_router *r, const struct ticket *t,
+               const drover_outcome *o, double now, double rnd);
+
+
 /* Write the sum of the cells into the row; the requests of it. */
 uint32_t route_renew(struct drover_router *r, uint32_t node);
 
 
 /* When the next probe is due, over all rows. */
 void route_plan_probes(struct drover_router *r);
+
+
+/* 1 when the table has such a row. 0 wraps to the top. */
+static inline int route_known(const struct drover_router *r, uint32_t node) {
+  return node - 1 < atom_get_u32(r->table.count);
+}
 
 
 /* What a policy, or a question about one row, looks at. */

@@ -216,13 +216,13 @@ int drover_router_apply_begin(drover_router *r, uint32_t generation) {
  * an older configuration at the same time sees it, and retires them itself
  * (drover_node_add()). */
 void drover_router_apply_end(drover_router *r, uint32_t generation,
-                             uint32_t concurrent, double now) {
+                             const drover_router_config *c, double now) {
   (void)now;
   if (generation < applied(r))
     return;                         /* a later one has been applied meanwhile */
   atom_raise_u32(&r->shared->applied, generation);
   node_table_retire(&r->table, generation);
-  atom_set_u32(&r->shared->concurrent, or_default(concurrent, CONCURRENT));
+  atom_set_u32(&r->shared->concurrent, or_default(c->concurrent, CONCURRENT));
 }
 
 

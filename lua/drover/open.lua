@@ -65,11 +65,18 @@ end
 
 -- ---- opening ----
 
-local function open_handle(conf, policy)
-  local c, e = ffi.new("drover_router_config"), ffi.new("drover_err")
-  local out = ffi.new("drover_router *[1]")
+-- What C is told of a configuration.
+local function settings(conf)
+  local c = ffi.new("drover_router_config")
   c.name, c.shared = conf.name, conf.shared and 1 or 0
   c.create, c.concurrent = 1, conf.limits.concurrent
+  return c
+end
+
+
+local function open_handle(conf, policy)
+  local c, e = settings(conf), ffi.new("drover_err")
+  local out = ffi.new("drover_router *[1]")
   c.policy = policy
   local code = C.drover_router_open(out, c, e)
   if code ~= 0 then
@@ -153,8 +160,7 @@ function _M.prepare(router)
     if not ok then
       return nil, e
     end
-    C.drover_router_apply_end(handle, router.generation,
-                              conf.limits.concurrent, now)
+    C.drover_router_apply_end(handle, router.generation, settings(conf), now)
   end
   router.fleet:locate(handle)
   router.random = random.new(tonumber(C.drover_entropy() % 4294967296ULL))

@@ -219,7 +219,7 @@ describe("a configuration's nodes", function()
     for _, id in ipairs(ids) do
       assert(router.add(r, { id = id, generation = generation }))
     end
-    C.drover_router_apply_end(r, generation, 0, 1)
+    C.drover_router_apply_end(r, generation, router.settings(0), 1)
     return true
   end
 
@@ -272,7 +272,7 @@ describe("a configuration's nodes", function()
     router.child(function() apply(1, { "a", "b" }) end)
     router.add(r, { id = "a", generation = 1 })
     router.add(r, { id = "b", generation = 1 })
-    C.drover_router_apply_end(r, 1, 0, 1)
+    C.drover_router_apply_end(r, 1, router.settings(0), 1)
     assert.equal("a b", ids())
   end)
 
@@ -280,7 +280,7 @@ describe("a configuration's nodes", function()
     apply(1, { "a" })
     C.drover_router_apply_begin(r, 2)
     assert(router.add(r, { id = "a", key = "new", generation = 2 }))
-    C.drover_router_apply_end(r, 2, 0, 1)
+    C.drover_router_apply_end(r, 2, router.settings(0), 1)
     assert.equal("a", ids())
     assert.equal(2, C.drover_node_find(r, "a"))
   end)
@@ -289,7 +289,7 @@ describe("a configuration's nodes", function()
     apply(1, { "a" })
     C.drover_router_apply_begin(r, 2)
     router.add(r, { id = "a", generation = 2 })
-    C.drover_router_apply_end(r, 2, 1, 1)
+    C.drover_router_apply_end(r, 2, router.settings(1), 1)
     local first, second = router.pick(), router.pick()
     assert.equal(0, C.drover_pick_node(r, first, 1, 0, router.err))
     assert.equal(C.DROVER_EOVERLOADED,

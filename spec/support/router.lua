@@ -27,6 +27,12 @@ struct node_row {
 ]]
 
 
+-- What apply_end reads of a configuration.
+function _M.settings(concurrent)
+  return ffi.new("drover_router_config", { concurrent = concurrent })
+end
+
+
 -- opts: name, shared, create, nodes_max, members_max, tickets_max, concurrent,
 -- policy (a name). Returns the handle, or nil, code, text.
 function _M.open(opts)
