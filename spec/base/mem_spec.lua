@@ -12,6 +12,7 @@ void mem_wipe(void *p, size_t size);
 void mem_fail_at(long nth, int on);
 long mem_asked(void);
 long mem_live(void);
+long mem_live_bytes(void);
 ]]
 
 local C = c.lib
@@ -57,6 +58,15 @@ describe("mem", function()
     assert.equal(1, tonumber(C.mem_live() - before))
     C.mem_free(p)
     assert.equal(0, tonumber(C.mem_live() - before))
+  end)
+
+  it("counts their bytes, also of one that grew", function()
+    local before = C.mem_live_bytes()
+    local p = C.mem_realloc(C.mem_alloc(10), 100000)
+    local more = tonumber(C.mem_live_bytes() - before)
+    assert.is_true(more >= 100000 and more < 200000)
+    C.mem_free(p)
+    assert.equal(0, tonumber(C.mem_live_bytes() - before))
   end)
 
   it("fails the n-th allocation, once", function()

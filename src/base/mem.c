@@ -3,13 +3,14 @@
  * SPDX-License-Identifier: MIT */
 #include "mem.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The hook and its counters are for tests: relaxed, nothing follows from
  * their order. */
-static atomic_long asked, live, fail_nth;
+static atomic_long asked, live, bytes, fail_nth;
 static atomic_int fail_on;
 
 
@@ -25,11 +26,14 @@ static int refused(void) {
 }
 
 
-/* `live` counts blocks, not bytes: what has not come back is a leak,
- * whatever its size, and no header before the block is needed. */
+/* `live` counts blocks: what has not come back is a leak, whatever its size.
+ * The system knows a block's bytes, so no header before it is needed. */
 static void *counted(void *p) {
-  if (p)
-    atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+  if (!p)
+    return NULL;
+  atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&bytes, (long)malloc_usable_size(p),
+                            memory_order_relaxed);
   return p;
 }
 
@@ -53,14 +57,24 @@ void *mem_calloc(size_t count, size_t size) {
 void *mem_realloc(void *old, size_t size) {
   if (!old)
     return mem_alloc(size);
-  return refused() ? NULL : realloc(old, size ? size : 1);
+  if (refused())
+    return NULL;
+  long before = (long)malloc_usable_size(old);
+  void *p = realloc(old, size ? size : 1);
+  if (p)
+    atomic_fetch_add_explicit(&bytes, (long)malloc_usable_size(p) - before,
+                              memory_order_relaxed);
+  return p;
 }
 
 
 /* No hook here: giving back must work while allocations fail. */
 void mem_free(void *p) {
-  if (p)
+  if (p) {
     atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&bytes, (long)malloc_usable_size(p),
+                              memory_order_relaxed);
+  }
   free(p);
 }
 
@@ -102,4 +116,9 @@ long mem_asked(void) {
 
 long mem_live(void) {
   return atomic_load_explicit(&live, memory_order_relaxed);
+}
+
+
+long mem_live_bytes(void) {
+  return atomic_load_explicit(&bytes, memory_order_relaxed);
 }

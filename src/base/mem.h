@@ -32,8 +32,10 @@ void mem_wipe(void *p, size_t size);
 void mem_fail_at(long nth, int on);
 
 
-/* Allocations asked for since mem_fail_at(), and blocks not freed yet. */
+/* Allocations asked for since mem_fail_at(); blocks not freed yet, and their
+ * bytes as the system rounds them up. */
 long mem_asked(void);
 long mem_live(void);
+long mem_live_bytes(void);
 
 #endif
