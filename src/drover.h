@@ -400,9 +400,12 @@ typedef struct drover_share {
 uint32_t drover_share_next(drover_router *r, uint32_t from, drover_share *out);
 /* This host's part of all rates of `id` (0: the part of names without one of
  * their own) until `until`; after that, and before any, names have that of
- * 0. */
+ * 0, which stays beyond its time. What a name owes stays the same number of
+ * requests and tokens, so its time to pay is that of the new rate. */
 void drover_share_set(drover_router *r, uint64_t id, float share,
                       double until);
+/* The part of 0, and the time that came with it (0: never set). */
+float drover_share_base(drover_router *r, double *until);
 
 typedef struct drover_totals {
   double   requests, failures;
