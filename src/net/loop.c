@@ -416,7 +416,8 @@ static int init_multi(struct net_loop *loop) {
 
 
 /* Signals stay the application's: its handlers must not run here. A thread
- * inherits its creator's mask, so there is no moment without it. */
+ * inherits its creator's mask, so there is no moment without it. The error
+ * is left in errno, where start() finds those of the others. */
 static int start_thread(struct net_loop *loop) {
   sigset_t all, old;
   sigfillset(&all);
@@ -425,6 +426,8 @@ static int start_thread(struct net_loop *loop) {
   pthread_sigmask(SIG_SETMASK, &old, NULL);
   if (rc == 0)
     pthread_setname_np(loop->thread, "drover-net");
+  else
+    errno = rc;
   return rc == 0;
 }
 
