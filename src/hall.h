@@ -34,9 +34,14 @@ struct hall_shared {
   uint32_t applied;                 /* the last configuration applied */
   double   due_at;                  /* no probe is due before; a hint */
   double   ticked_at;               /* `now` of the last tick */
-  uint64_t spare[2];
+  uint32_t keys_max, queue_max;
+  uint32_t limited;                 /* 1: a row has limits, or had once */
+  uint32_t retry_reserve;           /* retries that any 10 s may have */
   uint32_t turn;                    /* round_robin's */
   uint32_t pad[15];
+  uint64_t share;                   /* of names without one: limit/keys.h */
+  uint32_t retry_milli;             /* retries that 1000 first sends earn */
+  uint32_t spare[13];
 };
 
 /* States of a ticket: free -> picked -> sent -> settling -> counted -> free. */
@@ -75,7 +80,8 @@ struct drover_router {              /* a handle; one thread's */
   int      maker;                   /* pid of who made the zone */
 };
 
-_Static_assert(sizeof(struct hall_shared) == 128, "`turn` on its own line");
+_Static_assert(offsetof(struct hall_shared, turn) == 64 &&
+               sizeof(struct hall_shared) == 192, "`turn` on its own line");
 _Static_assert(sizeof(struct ticket) == 32, "two fill a cache line");
 
 

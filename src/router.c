@@ -16,7 +16,11 @@
 #include "node/breaker.h"
 
 enum { NODES = 256, MEMBERS = 64, MEMBERS_MAX = 256,
-       TICKETS = 4096, TICKETS_MAX = 65536, CONCURRENT = 100 };
+       TICKETS = 4096, TICKETS_MAX = 65536, CONCURRENT = 100,
+       KEYS = 16384, KEYS_MAX = 1 << 20, QUEUE = 1000, QUEUE_MAX = 65536,
+       RETRY_RESERVE = 10 };
+#define RETRY_RATIO 0.2f
+
 
 
 int drover_abi(void) {
@@ -58,9 +62,24 @@ static int check(const drover_router_config *c, drover_err *err) {
   if (c->tickets_max > TICKETS_MAX)
     return drover_fail(err, DROVER_EINVAL, "tickets_max: at most %d",
                        TICKETS_MAX);
+  if (c->keys_max > KEYS_MAX)
+    return drover_fail(err, DROVER_EINVAL, "keys_max: at most %d", KEYS_MAX);
+  if (c->queue_max > QUEUE_MAX)
+    return drover_fail(err, DROVER_EINVAL, "queue_max: at most %d", QUEUE_MAX);
+  if (!(c->retry_ratio >= 0 && c->retry_ratio <= 1000))
+    return drover_fail(err, DROVER_EINVAL, "retry_ratio: 0 to 1000");
   if (!drover_policy_name((int)c->policy))
     return drover_fail(err, DROVER_EINVAL, "policy: no number %u", c->policy);
   return DROVER_OK;
+}
+
+
+/* What a later configuration may change. */
+static void set(struct hall_shared *s, const drover_router_config *c) {
+  float ratio = c->retry_ratio > 0 ? c->retry_ratio : RETRY_RATIO;
+  atom_set_u32(&s->concurrent, or_default(c->concurrent, CONCURRENT));
+  atom_set_u32(&s->retry_milli, (uint32_t)lrintf(ratio * 1000));
+  atom_set_u32(&s->retry_reserve, or_default(c->retry_reserve, RETRY_RESERVE));
 }
 
 
@@ -88,7 +107,9 @@ static int make(struct zone **out, const drover_router_config *c,
   s->nodes_max = (uint32_t)rows - 1;
   s->members_max = (uint32_t)members;
   s->tickets_max = (uint32_t)tickets;
-  s->concurrent = or_default(c->concurrent, CONCURRENT);
+  s->keys_max = or_default(c->keys_max, KEYS);
+  s->queue_max = or_default(c->queue_max, QUEUE);
+  set(s, c);
   s->due_at = INFINITY;
   return c->shared ? zone_publish(out, c->name, err) : DROVER_OK;
 }
@@ -99,11 +120,14 @@ static int fits(struct zone *z, const drover_router_config *c,
                 drover_err *err) {
   const struct hall_shared *s = zone_span(z, SPAN_ROUTER);
   if (c->nodes_max <= s->nodes_max && c->members_max <= s->members_max &&
-      c->tickets_max <= s->tickets_max)
+      c->tickets_max <= s->tickets_max && c->keys_max <= s->keys_max &&
+      c->queue_max <= s->queue_max)
     return DROVER_OK;
   return drover_fail(err, DROVER_ERESOURCE, "router \"%s\" was made for %u "
-                     "nodes, %u members, %u tickets: restart to have more",
-                     c->name, s->nodes_max, s->members_max, s->tickets_max);
+                     "nodes, %u members, %u tickets, %u names, %u in the "
+                     "queue: restart to have more", c->name, s->nodes_max,
+                     s->members_max, s->tickets_max, s->keys_max,
+                     s->queue_max);
 }
 
 
@@ -222,7 +246,7 @@ void drover_router_apply_end(drover_router *r, uint32_t generation,
     return;                         /* a later one has been applied meanwhile */
   atom_raise_u32(&r->shared->applied, generation);
   node_table_retire(&r->table, generation);
-  atom_set_u32(&r->shared->concurrent, or_default(c->concurrent, CONCURRENT));
+  set(r->shared, c);
 }
 
 
@@ -273,6 +297,12 @@ static void reuse(void *arg, uint32_t row) {
 }
 
 
+static int has_limit(const drover_limit *l) {
+  return l->rpm || l->tpm || l->concurrent || l->dollars_per_day > 0 ||
+         l->dollars_per_month > 0;
+}
+
+
 /* member_self() reads /proc: nodes are added by configurations, not in
  * requests. */
 int drover_node_add(drover_router *r, const drover_node_config *c, double now,
@@ -282,6 +312,8 @@ int drover_node_add(drover_router *r, const drover_node_config *c, double now,
   struct node_hooks hooks = {
     .arg = r, .busy = busy, .reuse = reuse, .self = member_self(),
   };
+  if (has_limit(&c->limit_node) || has_limit(&c->limit_key))
+    atom_set_u32(&r->shared->limited, 1);   /* ahead of the row */
   int row = node_table_add(&r->table, &hooks, c, now, err);
   /* One that was applied meanwhile has not seen this row: look again. */
   if (row > 0 && c->generation && c->generation < applied(r))

@@ -22,7 +22,9 @@ struct node_row {
   uint32_t texts, generation;
   int32_t last_code;
   uint32_t models_count;
-  uint64_t spare[2], models[64];
+  uint64_t group, spare[1];
+  drover_limit limits[2];
+  uint64_t more[6], models[64];
 };
 ]]
 

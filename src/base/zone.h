@@ -14,7 +14,7 @@
 
 #include "../drover.h"
 
-enum { ZONE_SPANS_MAX = 12 };
+enum { ZONE_SPANS_MAX = 16 };
 
 struct zone {                       /* the head of the mapping */
   uint64_t magic;

@@ -36,7 +36,10 @@ struct node_row {
   uint32_t generation;              /* of its configuration; 0: at run time */
   int32_t  last_code;               /* of the last failure */
   uint32_t models_count;            /* of `models`; 0 with the mask: any */
-  uint64_t spare[2];
+  uint64_t group;                   /* rows of one node have the same */
+  uint64_t spare[1];
+  drover_limit limits[2];           /* of the group, of this row */
+  uint64_t more[6];
   uint64_t models[NODE_MODELS_MAX]; /* drover_hash of what it takes */
 };
 

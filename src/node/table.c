@@ -202,6 +202,17 @@ static void set_models(struct node_row *own, const drover_node_config *c) {
 }
 
 
+/* Word by word: claims read it at any time. One that reads between two words
+ * is held to a mixture of both limits, once. */
+static void set_limits(struct node_row *own, const drover_node_config *c) {
+  const drover_limit to[2] = { c->limit_node, c->limit_key };
+  _Static_assert(sizeof to == sizeof own->limits && sizeof to % 8 == 0, "words");
+  copy_in(own->limits, to, sizeof to);
+  atom_set_u64(&own->group, c->group ? c->group
+                            : hash_bytes(0, c->id, strlen(c->id)));
+}
+
+
 /* What the configuration says; what was learned stays. */
 static void configure(const struct node_table *t, uint32_t row,
                       const drover_node_config *c) {
@@ -216,6 +227,7 @@ static void configure(const struct node_table *t, uint32_t row,
   if (!isnan(c->memory_gb) && !(atom_get_f64(&own->seen_at) >= 0))
     atom_set_f32(&n->memory_gb, c->memory_gb);  /* a report knows better */
   set_models(own, c);
+  set_limits(own, c);
   write_text(t, row, c);
   if (c->generation == 0 || c->generation > generation)
     atom_set_u32(&own->generation, c->generation);
