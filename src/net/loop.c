@@ -416,8 +416,7 @@ static int init_multi(struct net_loop *loop) {
 
 
 /* Signals stay the application's: its handlers must not run here. A thread
- * inherits its creator's mask, so there is no moment without it. The error
- * is left in errno, where start() finds those of the others. */
+ * inherits its creator's mask, so there is no moment without it. Sets errno. */
 static int start_thread(struct net_loop *loop) {
   sigset_t all, old;
   sigfillset(&all);
@@ -452,10 +451,11 @@ static int start(struct net_loop **out, drover_err *err) {
   net_watch_init(&loop->watch, loop->epoll);
   if (loop->epoll < 0 || loop->wake < 0 || !init_multi(loop)
       || !start_thread(loop)) {
+    drover_fail(err, DROVER_ERESOURCE,
+                "the transport does not start: %s", strerror(errno));
     curl_multi_cleanup(loop->multi);
     net_loop_unref(loop);
-    return drover_fail(err, DROVER_ERESOURCE,
-                       "the transport does not start: %s", strerror(errno));
+    return DROVER_ERESOURCE;
   }
   if (process_transport_claim(loop)) {
     *out = loop;
