@@ -1,404 +1,370 @@
 /* fault_server: an HTTP server on loopback that fails as it is told, for
- * specs. The fault is in the path: /f/NAME, /f/NAME=N, with ;KEY=VALUE behind.
+ * specs. The fault is in the path: /f/NAME, /f/NAME=N, with ;KEY=VALUE behind;
+ * what may follow (/v1/…) is no part of it. What a request gets that names no
+ * fault is good: a chat completion, or a stream when its body says
+ * "stream":true. fault/faults.h has the names; docs/FAULTS.md says which row
+ * of the matrix is which.
  *
- *   ok  echo  seen (the request's head)  html  gzip  stall  junk  short  long
- *   status=S;ra=SECONDS   redirect=PORT   huge=N   endless   badchunk
- *   sse=N;gap=MS;size=B;cut;nodone;hold;ping=MS
- *   reset=K  close=K (of the reply's bytes)   drip=MS   lines=N;size=B
- *   interim=N (1xx before the reply)   raw=HEX;rst;hold
- *   die (a connection's first request is answered, the second is read and
- *   the connection closed)
+ *   whole answers   ok;delay=MS;shut  echo  seen (the request's head)  html
+ *                   gzip;five  junk  short  long  length=±N  whole  lines=N
+ *                   status=S;ra=TEXT;code=;type=;body=HEX  error200=S
+ *                   redirect=PORT;status=S  huge=N  endless  interim=N  raw=HEX
+ *                   badchunk=zz|ext|max  die;rst  drip=MS
+ *                   json=NAME (odd bodies)  usage=NAME (odd usage)
+ *   cut at byte K   reset=K  close=K  stall=K
+ *   streams         n=N;size=B;gap=MS  nofinish  nodone  nozero  sse=N (one
+ *                   without role and usage, whatever was asked); and after
+ *                   ;after=N events: hold cut rst ping=MS badjson error=S
+ *                   badchunk half flood json=NAME
+ *   any             hex=HEX (header lines)  first=N  flap=N  share=PERCENT
  *
  * Standard output: "port N" first, then "body SIZE PATH" for each complete
- * request, and "gone PATH" when the client left before the reply's end.
- * It ends when its standard input does, and after LIFE_S seconds at most.
- * Options: [unix socket path]. One thread a connection; memory bounded.
+ * request, and "gone PATH" when the client left before the reply's end. Lines
+ * on standard input: "log" prints the log (fault/log.h) as JSON, "totals" the
+ * same without its requests, "reset" empties it; GET /log, /totals, /reset
+ * are the same over HTTP. It ends when its input does, and after LIFE_S at
+ * most. Options: --quiet (no lines of its own), --shut (close each connection
+ * at its first byte), a unix socket's path. One thread.
  *
  * SPDX-License-Identifier: MIT */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { LIFE_S = 300, HEAD_MAX = 1 << 19, BODY_MAX = 64 << 20, PIECE = 4096 };
+#include "fault/conn.h"
+#include "fault/faults.h"
+#include "fault/log.h"
 
-struct client {
-  int  fd;
-  int  requests;                    /* on this connection */
-  char head[HEAD_MAX];
-  size_t have;                      /* bytes in head */
-  size_t head_size;
-  char path[4096];
-  char *body;
-  size_t body_size;
-};
+enum { LIFE_S = 300, HEAD_MAX = 1 << 20, BODY_MAX = 64 << 20, EVENTS = 64 };
+
+static struct {
+  int epoll, listener, quiet, shut;
+  uint32_t last_id;
+  struct conn *all;
+} server;
 
 
-/* ---- bytes ---- */
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
-static int write_all(struct client *c, const char *p, size_t size) {
-  while (size) {
-    ssize_t n = send(c->fd, p, size, MSG_NOSIGNAL);
-    if (n <= 0)
-      return -1;
-    p += n;
-    size -= (size_t)n;
+
+static void pause_ms(struct conn *c, long ms) {
+  if (ms > 0)
+    c->due_ns = now_ns() + ms * 1000000;
+}
+
+
+/* ---- a connection's life ---- */
+
+static void watch(struct conn *c, uint32_t events) {
+  struct epoll_event e = { .events = events, .data.ptr = c };
+  epoll_ctl(server.epoll, EPOLL_CTL_MOD, c->fd, &e);
+}
+
+
+static void open_conn(int fd) {
+  int on = 1;
+  struct conn *c = calloc(1, sizeof *c);
+  struct epoll_event e = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = c };
+  c->fd = fd;
+  c->id = ++server.last_id;
+  c->record = -1;
+  c->next = server.all;
+  server.all = c;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  epoll_ctl(server.epoll, EPOLL_CTL_ADD, fd, &e);
+  seen.connections++;
+  seen.open++;
+}
+
+
+/* Takes it out of the list; the memory is freed by sweep(). */
+static void close_conn(struct conn *c) {
+  if (c->fd < 0)
+    return;
+  close(c->fd);
+  c->fd = -1;
+  seen.open--;
+}
+
+
+static void sweep(void) {
+  for (struct conn **at = &server.all, *c; (c = *at); ) {
+    if (c->fd >= 0) {
+      at = &c->next;
+      continue;
+    }
+    *at = c->next;
+    free(c->in.data);
+    free(c->out.data);
+    free(c->whole.data);
+    free(c);
   }
-  return 0;
 }
 
 
-static int write_text(struct client *c, const char *text) {
-  return write_all(c, text, strlen(text));
+static void left(struct conn *c) {
+  if (c->step) {
+    seen.gone++;
+    log_end(c, "gone");
+    if (!server.quiet) {
+      printf("gone %s\n", c->path);
+      fflush(stdout);
+    }
+  }
+  close_conn(c);
 }
 
 
-/* Wait `ms` (negative: for ever) while the client stays; -1 when it left. */
-static int linger(struct client *c, int ms) {
-  char byte;
-  struct pollfd p = { .fd = c->fd, .events = POLLIN | POLLRDHUP };
-  if (ms == 0)
-    return 0;
-  if (poll(&p, 1, ms) == 0)
-    return 0;
-  return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0
-         && !(p.revents & POLLRDHUP) ? 0 : -1;
-}
-
-
-/* Close with a reset instead of an end. */
-static void reset(struct client *c) {
+static void reset_conn(struct conn *c) {
   struct linger l = { 1, 0 };
   setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+  close_conn(c);
 }
 
 
-/* ---- what the path asks for ---- */
+/* Forget the request that has been answered; what is behind it stays. */
+static void next_request(struct conn *c) {
+  size_t used = c->head_size + c->body_size;
+  memmove(c->in.data, c->in.data + used, c->in.size - used);
+  c->in.size -= used;
+  free(c->whole.data);
+  memset(&c->whole, 0, sizeof c->whole);
+  c->out.size = c->out_at = 0;
+  c->head_size = c->body_size = 0;
+  c->step = NULL;
+  c->verdict = MORE;
+  c->events = 0;
+  c->record = -1;
+  c->i = 0;
+}
 
-/* The value of ";key=" or "/key=" in the path; "" when it stands alone; NULL
- * when it is not there. */
-static const char *option(const struct client *c, const char *key) {
-  size_t n = strlen(key);
-  for (const char *p = c->path; (p = strpbrk(p, "/;")); ) {
-    p++;
-    if (strncmp(p, key, n) == 0 && strchr("=@;?", p[n]))
-      return p[n] == '=' || p[n] == '@' ? p + n + 1 : p + n;
+
+/* ---- answering ---- */
+
+/* 1: all is out; 0: the socket is full; -1: the client left. */
+static int flush_out(struct conn *c) {
+  while (c->out_at < c->out.size) {
+    ssize_t n = send(c->fd, c->out.data + c->out_at, c->out.size - c->out_at,
+                     MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+      return 0;
+    if (n < 0)
+      return -1;
+    c->out_at += (size_t)n;
+    log_sent(c, (size_t)n);
   }
-  return NULL;
-}
-
-
-static long number(const struct client *c, const char *key, long otherwise) {
-  const char *v = option(c, key);
-  return v && *v >= '0' && *v <= '9' ? atol(v) : otherwise;
-}
-
-
-/* ---- replies ---- */
-
-static int reply(struct client *c, int status, const char *headers,
-                 const char *body, size_t size) {
-  char head[1024];
-  int n = snprintf(head, sizeof head,
-                   "HTTP/1.1 %d Status\r\nContent-Length: %zu\r\n%s\r\n",
-                   status, size, headers);
-  return write_all(c, head, (size_t)n) || write_all(c, body, size);
-}
-
-
-static const char json[] = "Content-Type: application/json\r\n"
-  "X-Request-Id: req_1\r\nX-Secret: no\r\n";
-static const char chat[] =
-  "{\"id\":\"chat_1\",\"object\":\"chat.completion\",\"created\":1,"
-  "\"model\":\"fault\",\"choices\":[{\"index\":0,\"message\":{\"role\":"
-  "\"assistant\",\"content\":\"hello from the fault server\"},"
-  "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":3,"
-  "\"completion_tokens\":5,\"total_tokens\":8}}";
-
-
-static int chunk(struct client *c, const char *text, size_t size) {
-  char line[32];
-  int n = snprintf(line, sizeof line, "%zx\r\n", size);
-  return write_all(c, line, (size_t)n) || write_all(c, text, size)
-         || write_text(c, "\r\n");
-}
-
-
-static int event(struct client *c, long i, long size) {
-  static const char front[] =
-    "data: {\"id\":\"chat_1\",\"object\":\"chat.completion.chunk\","
-    "\"created\":1,\"model\":\"fault\",\"choices\":[{\"index\":0,"
-    "\"delta\":{\"content\":\"";
-  size_t room = sizeof front + (size_t)size + 64;
-  char *text = malloc(room);
-  int n = snprintf(text, room, "%sw%ld ", front, i);
-  while (n < (int)sizeof front + size)
-    text[n++] = 'x';
-  n += snprintf(text + n, room - (size_t)n, "\"}}]}\n\n");
-  int rc = chunk(c, text, (size_t)n);
-  free(text);
-  return rc;
-}
-
-
-static int sse(struct client *c) {
-  static const char finish[] =
-    "data: {\"id\":\"chat_1\",\"object\":\"chat.completion.chunk\","
-    "\"created\":1,\"model\":\"fault\",\"choices\":[{\"index\":0,\"delta\":{},"
-    "\"finish_reason\":\"stop\"}]}\n\n";
-  static const char done[] = "data: [DONE]\n\n";
-  long count = number(c, "sse", 3), gap = number(c, "gap", 0);
-  long ping = number(c, "ping", 0);
-  if (write_text(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-                 "Transfer-Encoding: chunked\r\n\r\n"))
-    return -1;
-  for (long i = 1; i <= count; i++)
-    if ((i > 1 && linger(c, (int)gap)) || event(c, i, number(c, "size", 0)))
-      return -1;
-  while (ping)
-    if (linger(c, (int)ping) || chunk(c, ": ping\n\n", 8))
-      return -1;
-  if (option(c, "hold"))
-    return linger(c, -1);
-  if (option(c, "cut"))
-    return 1;
-  if (!option(c, "nodone") && (chunk(c, finish, sizeof finish - 1)
-                               || chunk(c, done, sizeof done - 1)))
-    return -1;
-  return write_text(c, "0\r\n\r\n");
-}
-
-
-/* The first `keep` bytes of a good reply, then close or reset. */
-static int part(struct client *c, long keep, int with_reset) {
-  char whole[1024];
-  int n = snprintf(whole, sizeof whole, "HTTP/1.1 200 OK\r\n"
-                   "Content-Length: %zu\r\n%s\r\n%s", sizeof chat - 1, json,
-                   chat);
-  if (keep > n)
-    keep = n;
-  write_all(c, whole, (size_t)keep);
-  if (with_reset)
-    reset(c);
+  c->out.size = c->out_at = 0;
   return 1;
 }
 
 
-static int drip(struct client *c, long ms) {
-  char whole[1024];
-  int n = snprintf(whole, sizeof whole, "HTTP/1.1 200 OK\r\n"
-                   "Content-Length: %zu\r\n%s\r\n%s", sizeof chat - 1, json,
-                   chat);
-  for (int i = 0; i < n; i++)
-    if (linger(c, (int)ms) || write_all(c, whole + i, 1))
-      return -1;
-  return 0;
-}
-
-
-static int fill(struct client *c, const char *front, long count) {
-  char piece[PIECE];
-  memset(piece, 'x', sizeof piece);
-  if (write_text(c, front))
-    return -1;
-  for (; count > 0; count -= PIECE)
-    if (write_all(c, piece, count < PIECE ? (size_t)count : PIECE))
-      return -1;
-  return 0;
-}
-
-
-static int huge(struct client *c, long size) {
-  char head[256];
-  snprintf(head, sizeof head, "HTTP/1.1 %ld OK\r\nContent-Type: text/plain\r\n"
-           "%s\r\n", number(c, "status", 200),
-           option(c, "close") ? "" : "Connection: close\r\n");
-  return fill(c, head, size) ? -1 : 1;
-}
-
-
-static int lines(struct client *c, long count) {
-  long size = number(c, "size", 8);
-  if (write_text(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"))
-    return -1;
-  for (long i = 0; i < count; i++)
-    if (fill(c, "X-Fill: ", size) || write_text(c, "\r\n"))
-      return -1;
-  return write_text(c, "\r\n");
-}
-
-
-static int interim(struct client *c, long count) {
-  for (long i = 0; i < count; i++)
-    if (write_text(c, "HTTP/1.1 103 Early\r\nLink: <x>\r\n\r\n"))
-      return -1;
-  return reply(c, 200, json, chat, sizeof chat - 1);
-}
-
-
-static int raw(struct client *c, const char *hex) {
-  unsigned byte;
-  for (; sscanf(hex, "%2x", &byte) == 1; hex += 2) {
-    char one = (char)byte;
-    if (write_all(c, &one, 1))
-      return -1;
+/* The answer is out and its last step has spoken. */
+static void conclude(struct conn *c) {
+  static const char *const ends[] = { "", "kept", "shut", "reset", "held" };
+  log_end(c, ends[c->verdict]);
+  if (c->verdict == KEEP) {
+    next_request(c);
+    watch(c, EPOLLIN | EPOLLRDHUP);
+  } else if (c->verdict == SHUT) {
+    c->step = NULL;
+    close_conn(c);
+  } else if (c->verdict == RESET) {
+    c->step = NULL;
+    reset_conn(c);
   }
-  if (option(c, "rst"))
-    reset(c);
-  return option(c, "hold") ? linger(c, -1) : 1;
 }
 
 
-static int status(struct client *c, long code) {
-  char headers[256], body[256];
-  const char *after = option(c, "ra");
-  int n = after ? (int)strcspn(after, ";") : 0;
-  snprintf(headers, sizeof headers, "%s%s%.*s%s", json,
-           after ? "Retry-After: " : "", n < 64 ? n : 64, after ? after : "",
-           after ? "\r\n" : "");
-  n = snprintf(body, sizeof body, "{\"error\":{\"message\":\"fault %ld\","
-               "\"type\":\"fault\",\"code\":\"fault\"}}", code);
-  return reply(c, (int)code, headers, body, (size_t)n);
-}
-
-
-static int redirect(struct client *c, long port) {
-  char headers[128];
-  snprintf(headers, sizeof headers,
-           "Location: http://127.0.0.1:%ld/stolen\r\n", port);
-  return reply(c, 307, headers, "", 0);
-}
-
-
-/* 0: the connection goes on; 1: close it; -1: the client left. */
-static int answer(struct client *c) {
-  long n = 0;
-  const char *text;
-#define IS(key) ((n = number(c, key, 0)), option(c, key))
-  if (IS("echo")) return reply(c, 200, json, c->body, c->body_size);
-  if (IS("seen")) return reply(c, 200, json, c->head, c->head_size);
-  if (IS("huge")) return huge(c, n);
-  if (IS("status")) return status(c, n);
-  if (IS("sse")) return sse(c);
-  if (IS("reset")) return part(c, n, 1);
-  if (IS("raw")) return raw(c, option(c, "raw"));
-  if (IS("close")) return part(c, n, 0);
-  if (IS("stall")) return linger(c, -1);
-  if (IS("drip")) return drip(c, n);
-  if (IS("lines")) return lines(c, n);
-  if (IS("interim")) return interim(c, n);
-  if (IS("redirect")) return redirect(c, n);
-  if (IS("die")) return c->requests > 1 ? 1 : reply(c, 200, json, chat,
-                                                    sizeof chat - 1);
-  if (IS("junk")) return write_text(c, "SSH-2.0-junk\r\n") ? -1 : 1;
-  if (IS("html")) return reply(c, 200, "Content-Type: text/html\r\n",
-                               "<html>", 6);
-  if (IS("gzip")) return reply(c, 200, "Content-Encoding: gzip\r\n", "\x1f", 1);
-  if (IS("short")) text = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfour";
-  else if (IS("long"))
-    text = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfour+";
-  else if (IS("badchunk")) text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-"
-    "stream\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\nx";
-  else if (IS("endless"))
-    return fill(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-                "data: ", 256L << 20);
-  else return reply(c, 200, json, chat, sizeof chat - 1);
-  return write_text(c, text) ? -1 : 1;
-#undef IS
-}
-
-
-/* ---- requests ---- */
-
-static size_t content_length(const char *head) {
-  const char *p = strcasestr(head, "\r\nContent-Length:");
-  return p ? (size_t)atol(p + 17) : 0;
-}
-
-
-static int read_body(struct client *c) {
-  size_t extra = c->have - c->head_size;
-  c->body_size = content_length(c->head);
-  if (c->body_size > BODY_MAX)
-    return -1;
-  c->body = malloc(c->body_size + 1);
-  if (extra > c->body_size)
-    extra = c->body_size;
-  memcpy(c->body, c->head + c->head_size, extra);
-  for (size_t n = extra; n < c->body_size; ) {
-    ssize_t got = recv(c->fd, c->body + n, c->body_size - n, 0);
-    if (got <= 0)
-      return -1;
-    n += (size_t)got;
+static void answer(struct conn *c) {
+  while (c->fd >= 0 && c->step && !c->due_ns) {
+    int rc = flush_out(c);
+    if (rc < 0) {
+      left(c);
+      return;
+    }
+    if (rc == 0) {
+      watch(c, EPOLLOUT | EPOLLRDHUP);
+      return;
+    }
+    if (c->verdict != MORE) {
+      conclude(c);
+      return;
+    }
+    c->verdict = c->step(c);
   }
-  c->have -= extra;
-  memmove(c->head + c->head_size, c->head + c->head_size + extra,
-          c->have - c->head_size);
-  return 0;
 }
 
 
-static int read_request(struct client *c) {
-  char *end;
-  while (c->head[c->have] = '\0', !(end = strstr(c->head, "\r\n\r\n"))) {
-    if (c->have + 1 >= sizeof c->head)
-      return -1;
-    ssize_t n = recv(c->fd, c->head + c->have, sizeof c->head - 1 - c->have, 0);
-    if (n <= 0)
-      return -1;
-    c->have += (size_t)n;
+/* ---- reading ---- */
+
+static int step_control(struct conn *c) {
+  struct bytes b = { 0 };
+  if (strcmp(c->path, "/reset") == 0)
+    log_reset(server.all);
+  log_say(&b, strcmp(c->path, "/log") == 0);
+  reply(c, 200, json_head, b.data, b.size);
+  free(b.data);
+  return KEEP;
+}
+
+
+static int is_control(const struct conn *c) {
+  return strcmp(c->path, "/log") == 0 || strcmp(c->path, "/totals") == 0
+         || strcmp(c->path, "/reset") == 0;
+}
+
+
+static void begin(struct conn *c) {
+  const char *body = c->in.data + c->head_size;
+  c->requests++;
+  c->verdict = MORE;
+  c->record = -1;
+  watch(c, EPOLLRDHUP);
+  if (is_control(c)) {
+    c->step = step_control;
+    return;
   }
-  c->head_size = (size_t)(end - c->head) + 4;
-  if (sscanf(c->head, "%*s %4095s", c->path) != 1)
-    return -1;
-  return read_body(c);
-}
-
-
-static void *serve(void *user) {
-  struct client *c = user;
-  while (read_request(c) == 0) {
-    c->requests++;
+  c->stream = memmem(body, c->body_size, "\"stream\":true", 13) != NULL;
+  log_body(c);
+  if (!server.quiet) {
     printf("body %zu %s\n", c->body_size, c->path);
     fflush(stdout);
-    int rc = answer(c);
-    free(c->body);
-    c->body = NULL;
-    if (rc < 0)
-      printf("gone %s\n", c->path);
-    fflush(stdout);
-    if (rc != 0)
-      break;
-    c->have -= c->head_size;
-    memmove(c->head, c->head + c->head_size, c->have);
   }
-  free(c->body);
-  close(c->fd);
-  free(c);
-  return NULL;
+  c->turn = log_turn(c->path);
+  c->step = fault_step(c, c->turn);
 }
 
 
-/* ---- start ---- */
+/* 1: a request is whole; 0: more must come; -1: it is none. */
+static int parse(struct conn *c) {
+  if (!c->in.data)
+    return 0;
+  if (!c->head_size) {
+    char *end = memmem(c->in.data, c->in.size, "\r\n\r\n", 4);
+    if (!end)
+      return c->in.size > HEAD_MAX ? -1 : 0;
+    *end = '\0';
+    const char *length = strcasestr(c->in.data, "\r\nContent-Length:");
+    int ok = sscanf(c->in.data, "%*s %4095s", c->path) == 1;
+    c->body_size = length ? (size_t)atol(length + 17) : 0;
+    *end = '\r';
+    c->head_size = (size_t)(end - c->in.data) + 4;
+    if (!ok || c->body_size > BODY_MAX)
+      return -1;
+  }
+  return c->in.size >= c->head_size + c->body_size;
+}
+
+
+static void read_some(struct conn *c) {
+  static char piece[PIECE];
+  ssize_t n = recv(c->fd, piece, sizeof piece, MSG_DONTWAIT);
+  if (n < 0 && errno == EAGAIN)
+    return;
+  if (n <= 0 || server.shut) {
+    left(c);
+    return;
+  }
+  seen.bytes_in += n;
+  put(&c->in, piece, (size_t)n);
+}
+
+
+static void serve(struct conn *c, uint32_t events) {
+  if (c->fd < 0)
+    return;
+  if (c->step && (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))) {
+    left(c);
+    return;
+  }
+  if (!c->step)
+    read_some(c);
+  for (;;) {
+    int whole = c->fd >= 0 && !c->step ? parse(c) : 0;
+    if (whole < 0)
+      left(c);
+    if (whole > 0)
+      begin(c);
+    answer(c);
+    if (whole <= 0 || c->fd < 0 || c->step)
+      return;
+  }
+}
+
+
+/* ---- the loop ---- */
+
+static void accept_all(void) {
+  int fd;
+  while ((fd = accept4(server.listener, NULL, NULL,
+                       SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+    open_conn(fd);
+}
+
+
+/* Goes on with whoever waited long enough; the wait until the next, in ms. */
+static int run_timers(void) {
+  int64_t now = now_ns(), next = INT64_MAX;
+  for (struct conn *c = server.all; c; c = c->next) {
+    if (c->fd < 0 || !c->due_ns)
+      continue;
+    if (c->due_ns <= now) {
+      c->due_ns = 0;
+      answer(c);
+    }
+    if (c->fd >= 0 && c->due_ns && c->due_ns < next)
+      next = c->due_ns;
+  }
+  return next == INT64_MAX ? -1 : (int)((next - now) / 1000000) + (next > now);
+}
+
+
+/* Lines of standard input; at its end the server ends. */
+static void take_command(void) {
+  static char line[256];
+  static size_t have;
+  ssize_t n = read(0, line + have, sizeof line - 1 - have);
+  if (n <= 0)
+    _exit(0);
+  have += (size_t)n;
+  line[have] = '\0';
+  for (char *end; (end = strchr(line, '\n')); ) {
+    struct bytes b = { 0 };
+    *end = '\0';
+    if (strcmp(line, "reset") == 0)
+      log_reset(server.all);
+    log_say(&b, strcmp(line, "log") == 0);
+    printf("log %s\n", b.data);
+    fflush(stdout);
+    free(b.data);
+    have -= (size_t)(end + 1 - line);
+    memmove(line, end + 1, have + 1);
+  }
+}
+
 
 static int listen_on(const char *path) {
   struct sockaddr_in in = { .sin_family = AF_INET,
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
   struct sockaddr_un un = { .sun_family = AF_UNIX };
-  int fd = socket(path ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int fd = socket(path ? AF_UNIX : AF_INET,
+                  SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (path)
     snprintf(un.sun_path, sizeof un.sun_path, "%s", path);
   if (fd < 0 || bind(fd, path ? (void *)&un : (void *)&in,
-                     path ? sizeof un : sizeof in) || listen(fd, 512))
+                     path ? sizeof un : sizeof in) || listen(fd, 4096))
     return -1;
   socklen_t size = sizeof in;
   if (!path && getsockname(fd, (void *)&in, &size))
@@ -409,36 +375,45 @@ static int listen_on(const char *path) {
 }
 
 
-static void *end_with_input(void *user) {
-  char byte;
-  (void)user;
-  while (read(0, &byte, 1) > 0)
-    ;
-  _exit(0);
+static void loop(void) {
+  struct epoll_event events[EVENTS];
+  for (;;) {
+    int wait = run_timers();
+    sweep();
+    int n = epoll_wait(server.epoll, events, EVENTS, wait);
+    for (int i = 0; i < n; i++) {
+      if (events[i].data.ptr == &server.listener)
+        accept_all();
+      else if (events[i].data.ptr == &server)
+        take_command();
+      else
+        serve(events[i].data.ptr, events[i].events);
+    }
+  }
 }
 
 
 int main(int argc, char **argv) {
-  pthread_t t;
-  pthread_attr_t attr;
+  const char *path = NULL;
+  struct epoll_event in = { .events = EPOLLIN, .data.ptr = &server.listener };
+  struct epoll_event commands = { .events = EPOLLIN, .data.ptr = &server };
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--quiet") == 0)
+      server.quiet = 1;
+    else if (strcmp(argv[i], "--shut") == 0)
+      server.shut = 1;
+    else
+      path = argv[i];
+  }
   signal(SIGPIPE, SIG_IGN);
   alarm(LIFE_S);
-  int fd = listen_on(argc > 1 ? argv[1] : NULL);
-  if (fd < 0) {
+  server.epoll = epoll_create1(EPOLL_CLOEXEC);
+  server.listener = listen_on(path);
+  if (server.listener < 0 || server.epoll < 0
+      || epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.listener, &in)
+      || epoll_ctl(server.epoll, EPOLL_CTL_ADD, 0, &commands)) {
     perror("fault_server");
     return 1;
   }
-  pthread_attr_init(&attr);
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attr, 256 * 1024);
-  pthread_create(&t, &attr, end_with_input, NULL);
-  for (;;) {
-    struct client *c = calloc(1, sizeof *c);
-    c->fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-    if (c->fd < 0 || pthread_create(&t, &attr, serve, c)) {
-      if (c->fd >= 0)
-        close(c->fd);
-      free(c);
-    }
-  }
+  loop();
 }

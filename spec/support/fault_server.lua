@@ -1,20 +1,31 @@
 -- Starts build/bin/fault_server, which fails as the request's path says, and
 -- reads what it reports: one line for each complete body, and for each client
--- that left early. It ends with this process, or by stop().
+-- that left early; and its log, which is the billing oracle. It ends with
+-- this process, or by stop().
+local json = require "drover.json"
+
 local _M = {}
 local mt = { __index = {} }
 
 local CLEAN = "exec env -u LD_PRELOAD -u ASAN_OPTIONS -u LSAN_OPTIONS "
 
 
--- A running server: .port, .url. `socket`: the path of a unix socket to
--- listen on instead.
-function _M.start(socket)
+-- Bytes as the paths of faults spell them.
+function _M.hex(text)
+  return (text:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
+
+-- A running server: .port, .url. `opts`: the path of a unix socket to listen
+-- on instead, or words of its command line in a table.
+function _M.start(opts)
+  local words = type(opts) == "table" and table.concat(opts, " ") or opts or ""
   local fifo = os.tmpname()
   os.remove(fifo)
   assert(os.execute("mkfifo -m 600 " .. fifo) == 0, "mkfifo")
-  local input = assert(io.popen(CLEAN .. "build/bin/fault_server "
-                                .. (socket or "") .. " > " .. fifo, "w"))
+  local input = assert(io.popen(CLEAN .. "build/bin/fault_server " .. words
+                                .. " > " .. fifo, "w"))
+  input:setvbuf("no")
   local output = assert(io.open(fifo))            -- waits for the server
   os.remove(fifo)
   local line = assert(output:read("*l"), "build/bin/fault_server: no port")
@@ -38,6 +49,30 @@ function mt.__index:lines_until(text)
     lines[#lines + 1] = line
   until line:sub(1, #text) == text
   return lines
+end
+
+
+local function command(self, word)
+  self.input:write(word, "\n")
+  local lines = self:lines_until("log ")
+  return assert(json.decode(lines[#lines]:sub(5)))
+end
+
+
+-- What it has seen: totals, and a list of the requests, see fault/log.h.
+-- Lines that were not read yet are lost.
+function mt.__index:log()
+  return command(self, "log")
+end
+
+
+function mt.__index:totals()
+  return command(self, "totals")
+end
+
+
+function mt.__index:reset()
+  return command(self, "reset")
 end
 
 
