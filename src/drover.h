@@ -359,27 +359,35 @@ uint32_t drover_inflight(drover_router *r, uint32_t node);   /* 0: the router */
 /* ---- waiting: one bounded queue a router, over all workers ---- */
 typedef struct drover_port drover_port;
 
-/* The caller's memory, zeroed once; a waiting request. The queue pops the best
- * priority, fair between tenants by tokens, the earliest deadline first. Who
- * was popped gets DROVER_EVENT_SLOT on its port, with p->called set by the
- * caller asks drover_pick_node() again, and then says again or end. */
+/* A waiting request: the caller's memory, zeroed once, its own until the end.
+ * The queue (src/limit/queue.h) pops the best priority, fair between tenants
+ * by tokens, the earliest deadline first. Who was popped gets
+ * DROVER_EVENT_SLOT on its port, perhaps more than once; when
+ * drover_wait_called() says so it picks with p->called set, within 1 s, and
+ * then says again or end. */
 typedef struct drover_wait {
   uint32_t call;                    /* comes back in the event; not 0 */
   uint32_t hold;                    /* 1: waits for a node, none is up */
   double   deadline;                /* when it gives up, on drover_clock() */
   uint32_t place, serial;           /* the library's; place 0: not waiting */
+  uint64_t token;                   /* the library's */
 } drover_wait;
 
-/* Enter, for what `p` asks for (its limits, model, tenant, tokens, priority;
- * p->wait is when it may pass). DROVER_EOVERLOADED: the queue is full, or the
- * deadline cannot be met; p->wait is when to come again. */
+/* Enter, for what `p` asks for, as its pick was just refused (refused_* and
+ * wait say by what, and when it may pass). The port's thread; the first one
+ * in a process starts the transport thread. DROVER_EOVERLOADED: the queue is
+ * full, or the deadline cannot be met; p->wait is when to come again. */
 int drover_wait_begin(drover_router *r, drover_port *port, drover_pick *p,
                       drover_wait *w, double now, drover_err *err);
-/* Popped, but the claim failed: back to its old place, until p->wait. */
+/* 1: popped, go and claim. 0: waits on; the event was a late one.
+ * DROVER_ECLOSED: not in the queue any more (its deadline has passed). */
+int drover_wait_called(drover_router *r, const drover_wait *w);
+/* Popped, but the claim failed: back to its old place, until p->wait or
+ * until what refused has room. DROVER_ECLOSED: as above. */
 int drover_wait_again(drover_router *r, const drover_pick *p, drover_wait *w,
                       double now);
 /* Leave: claimed, cancelled, or late. Lets the next one go. Any number of
- * times. */
+ * times, with the handle of the begin, the port open or not. */
 void drover_wait_end(drover_router *r, drover_wait *w, double now);
 /* Pop whoever may go now. For timers: a waiter calls it when its p->wait is
  * over; all else that frees room does it itself. */
