@@ -77,14 +77,14 @@ local FAULTS = {
   { "raw=" .. hex "HTTP/1.1 abc\r\n\r\n", "malformed", "first_token", true },
   { "raw=" .. hex "HTTP/1.1 200 OK\r\nX: a", "truncated", "first_token", true },
   { "raw=" .. hex "HTTP/1.1 103 Early\r\n\r\n", "reset", "first_token", true },
-  { "lines=80;size=5000", "too_large", "first_token", true },
-  { "lines=6000", "too_large", "first_token", true },
-  { "lines=1;size=200000", "too_large", "first_token", true },
+  { "lines=80;size=5000", "malformed", "first_token", true },
+  { "lines=6000", "malformed", "first_token", true },
+  { "lines=1;size=200000", "malformed", "first_token", true },
   { "huge=40000000", "too_large", "stream", true },
   { "huge=3000000;status=500", "too_large", "stream", true },
   { "huge=5000", "too_large", "stream", true, { body_max = 4999 } },
   { "sse=100", "too_large", "stream", true, { body_max = 5000 } },
-  { "endless", "too_large", "stream", true },
+  { "endless", "malformed", "stream", true },
   { "stall", "timeout", "first_token", true, { total = 0.05 } },
 }
 
@@ -274,6 +274,24 @@ describe("the deadline", function()
       assert.is_true(got.last.billed)
     end)
   end
+
+  it("idle is put off by comments, up to five times", function()
+    local got = port:call(url .. "sse=2;ping=5",
+                          { stream = true, commit = true, idle = 0.02, total = 9 })
+    assert.is_truthy(got.last.data:find("timeout.idle", 1, true), got.last.data)
+    assert.is_true(got.last.at - got[#got - 1].at >= 0.1)
+  end)
+
+  it("idle is not put off by bytes that end no event", function()
+    local head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    for _, rest in ipairs{ "data: a\n\ndata: b", "data: a\n\n: endless",
+                           "data: a\n\n\n\n\n" } do
+      local got = port:call(url .. "raw=" .. hex(head .. rest) .. ";hold",
+                            { stream = true, commit = true, idle = 0.02, total = 9 })
+      assert.is_truthy(got.last.data:find("timeout.idle", 1, true), got.last.data)
+      assert.same({ "a" }, got.sse)
+    end
+  end)
 
   it("idle does not run while events come", function()
     local got = port:call(url .. "sse=30;gap=5",

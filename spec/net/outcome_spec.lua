@@ -20,9 +20,9 @@ end
 
 
 describe("the outcome of a call", function()
-  it("is too_large when a libcurl since 8.6 refuses the headers", function()
+  it("is malformed when a libcurl since 8.6 refuses the headers", function()
     local code, words = outcome(100)
-    assert.equal(C.DROVER_ETOOLARGE, code)
+    assert.equal(C.DROVER_EMALFORMED, code)
     assert.equal("the reply's headers are too large", words)
   end)
 

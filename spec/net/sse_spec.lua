@@ -9,7 +9,7 @@ c.cdef[[
 struct spec_buf { char *at; size_t size, room, cap; };
 struct net_sse {
   struct spec_buf line, data, name, id, last_id;
-  uint64_t events;
+  uint64_t events, comments;
   int failed;
   char started, after_cr, skipping, given;
 };
@@ -178,6 +178,20 @@ describe("the SSE parser", function()
     assert.equal(C.DROVER_ETOOLARGE, feed(p, "data: b\n\n", {}))
     assert.equal(C.DROVER_ETOOLARGE, feed(p, "data: c\n\n", {}))
     C.net_sse_deinit(p)
+  end)
+
+  it("counts comments that are whole, at every split", function()
+    local text = ": a\n:\r\ndata: : b\n\n\239\187\191: c\n" .. ": d"
+    for cut = 0, #text do
+      local p = ffi.new("struct net_sse")
+      C.net_sse_init(p)
+      assert.equal(0, feed(p, text:sub(1, cut), {}))
+      assert.equal(0, feed(p, text:sub(cut + 1), {}))
+      assert.equal(2, tonumber(p.comments), "cut at " .. cut)
+      assert.equal(0, feed(p, "\n", {}))
+      assert.equal(3, tonumber(p.comments), "cut at " .. cut)
+      C.net_sse_deinit(p)
+    end
   end)
 
   it("keeps nothing of a comment, however long", function()

@@ -41,15 +41,20 @@ static int64_t sooner(int64_t a, int64_t b) {
 
 
 /* When the pause between events becomes too long; INT64_MAX while there is
- * no such limit, or when it is the consumer who pauses. */
+ * no such limit, or when it is the consumer who pauses. A comment (a node's
+ * keep-alive) puts it off: a model may think for minutes between two calls of
+ * a tool. But not for ever, since a node that hangs may go on sending them. */
 static int64_t idle_at(const struct net_call *call) {
-  int64_t from = call->reply.event_ns;
-  if (!call->request.stream || call->request.idle_ns <= 0 || !from
-      || call->paused)
+  int64_t from = call->reply.event_ns, idle = call->request.idle_ns;
+  if (!call->request.stream || idle <= 0 || !from || call->paused)
     return INT64_MAX;
   if (call->resumed_ns > from)
     from = call->resumed_ns;
-  return later(from, call->request.idle_ns);
+  if (call->reply.comment_ns <= from)
+    return later(from, idle);
+  return sooner(later(call->reply.comment_ns, idle),
+                later(from, idle > INT64_MAX / NET_IDLE_COMMENTS
+                            ? INT64_MAX : idle * NET_IDLE_COMMENTS));
 }
 
 

@@ -19,6 +19,10 @@
 #include "request.h"
 #include "timers.h"
 
+enum {
+  NET_IDLE_COMMENTS = 5             /* idle times that comments may fill */
+};
+
 struct net_loop;
 
 /* Where a call's events go, and who holds it alive. */

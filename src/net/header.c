@@ -172,8 +172,9 @@ int net_header_read(const char *line, size_t size, struct net_header *out) {
  * the application, nor does what is longer than any of these would be. */
 int net_header_kept(const struct net_header *h) {
   static const char *const names[] = {
-    "content-type", "retry-after", "retry-after-ms", "date", "x-should-retry",
-    "x-request-id", "request-id", "x-amzn-requestid", "x-amzn-errortype",
+    "content-type", "retry-after", "retry-after-ms", "x-ms-retry-after-ms",
+    "date", "x-should-retry", "x-request-id", "request-id",
+    "x-amzn-requestid", "x-amzn-errortype",
   };
   static const char *const groups[] = {
     "x-ratelimit-", "anthropic-ratelimit-",

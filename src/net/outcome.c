@@ -38,7 +38,7 @@ static const struct row rows[] = {
   { CURLE_WEIRD_SERVER_REPLY, DROVER_EMALFORMED, "the reply is not HTTP" },
   { CURLE_UNSUPPORTED_PROTOCOL, DROVER_EMALFORMED, "the reply is not HTTP" },
   { CURLE_BAD_CONTENT_ENCODING, DROVER_EMALFORMED, "the reply's encoding" },
-  { (CURLcode)TOO_LARGE, DROVER_ETOOLARGE,
+  { (CURLcode)TOO_LARGE, DROVER_EMALFORMED,
     "the reply's headers are too large" },
   { CURLE_FILESIZE_EXCEEDED, DROVER_ETOOLARGE, "the reply is too large" },
   { CURLE_URL_MALFORMAT, DROVER_EINVAL, "a url that the transport refuses" },
@@ -81,7 +81,7 @@ static int fault(const struct net_call *call, CURLcode rc, drover_err *text) {
     return received_badly(call, text);
   /* So 7.88 calls a header line of more than 100 KiB. */
   if (rc == CURLE_OUT_OF_MEMORY && call->sends && !call->reply.head_done)
-    return drover_fail(text, DROVER_ETOOLARGE,
+    return drover_fail(text, DROVER_EMALFORMED,
                        "the reply's headers are too large");
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     if (rows[i].rc == rc)

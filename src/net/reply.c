@@ -136,7 +136,7 @@ int net_reply_line(struct net_reply *r, const char *line, size_t size) {
     return r->err.code;
   r->head_bytes += size;
   if (r->head_bytes > NET_HEAD_MAX || ++r->head_lines > NET_HEAD_LINES_MAX)
-    return fail(r, DROVER_ETOOLARGE, "the reply's headers are too large");
+    return fail(r, DROVER_EMALFORMED, "the reply's headers are too large");
   if (size >= 5 && memcmp(line, "HTTP/", 5) == 0)
     return read_status(r, line, size);
   if (size <= 2 && (line[0] == '\r' || line[0] == '\n'))
@@ -145,8 +145,8 @@ int net_reply_line(struct net_reply *r, const char *line, size_t size) {
 }
 
 
-/* The time is the event's, for the idle deadline: bytes of a comment (a
- * node's keep-alive) do not put it off. */
+/* The time is the event's, for the idle deadline, which bytes that end no
+ * event do not put off. */
 static int push_event(struct net_reply *r, const struct net_event *from,
                       int64_t now_ns) {
   drover_event ev = {
@@ -159,9 +159,11 @@ static int push_event(struct net_reply *r, const struct net_event *from,
 }
 
 
+/* An endless event is a broken node's, not too long an answer. */
 static int sse_failed(struct net_reply *r, int code) {
-  return fail(r, code, code == DROVER_ENOMEM ? "no memory for an event"
-                                             : "an event that is too large");
+  if (code == DROVER_ENOMEM)
+    return fail(r, code, "no memory for an event");
+  return fail(r, DROVER_EMALFORMED, "an event that is too large");
 }
 
 
@@ -169,6 +171,7 @@ static int sse_failed(struct net_reply *r, int code) {
 static int feed(struct net_reply *r, const char *bytes, size_t size,
                 int64_t now_ns) {
   struct net_event ev;
+  uint64_t comments = r->sse.comments;
   while (size) {
     long used = net_sse_feed(&r->sse, bytes, size, &ev);
     if (used < 0)
@@ -179,6 +182,8 @@ static int feed(struct net_reply *r, const char *bytes, size_t size,
     if (rc)
       return rc;
   }
+  if (r->sse.comments != comments)
+    r->comment_ns = now_ns;
   return DROVER_OK;
 }
 

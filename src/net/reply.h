@@ -39,6 +39,7 @@ struct net_reply {
   size_t  interim;                  /* 1xx replies so far */
   uint64_t bytes;                   /* of the body so far */
   int64_t event_ns;                 /* when the last event came; 0: none did */
+  int64_t comment_ns;               /* and the last comment's end */
   int     status;                   /* of the last status line */
   int     head_done;                /* the final head is over */
   int     streaming;                /* it is an event stream */

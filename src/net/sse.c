@@ -97,8 +97,10 @@ static int take_line(struct net_sse *p, const char *line, size_t size,
   p->started = 1;
   if (size == 0)
     return dispatch(p, ev);
-  if (line[0] == ':')
+  if (line[0] == ':') {
+    p->comments++;
     return DROVER_OK;
+  }
   return size > NET_SSE_MAX ? DROVER_ETOOLARGE : take_field(p, line, size);
 }
 
@@ -137,17 +139,13 @@ static int keep(struct net_sse *p, const char *piece, size_t size) {
  * which is the usual case and copies nothing. */
 static int end_line(struct net_sse *p, const char *piece, size_t size,
                     struct net_event *ev) {
-  if (p->skipping) {
-    p->skipping = 0;
-    return DROVER_OK;
-  }
-  if (p->line.size == 0)
+  if (p->line.size == 0 && !p->skipping)
     return take_line(p, piece, size, ev);
   int rc = keep(p, piece, size);
-  if (!rc && p->skipping)
-    p->skipping = 0;
-  else if (!rc)
+  if (!rc && !p->skipping)
     rc = take_line(p, p->line.at, p->line.size, ev);
+  p->comments += p->skipping;
+  p->skipping = 0;
   p->line.size = 0;
   return rc;
 }

@@ -27,6 +27,7 @@ struct net_sse {
   struct buf id;                    /* the last one seen, also if unfinished */
   struct buf last_id;               /* of the last event or blank line */
   uint64_t events;                  /* given so far */
+  uint64_t comments;                /* whole lines of them so far */
   int  failed;                      /* the error that ended it; 0 */
   char started;                     /* the first line is over: no BOM now */
   char after_cr;                    /* a LF next belongs to the last line */
