@@ -286,6 +286,7 @@ typedef struct drover_pick {
                                      * more request of theirs */
   uint32_t refused_scope;           /* of the last refusal: enum drover_scope */
   uint32_t refused_kind;            /* enum drover_limit_kind */
+  uint32_t panic;                   /* 1: rows that are out take part too */
   double   wait;                    /* and when it would pass: seconds from
                                      * `now`; 0: when something ends */
 } drover_pick;
@@ -305,7 +306,7 @@ int drover_pick_tried(const drover_pick *p, uint32_t node);
  * DROVER_EOVERLOADED (all that could are full). */
 int drover_pick_choose(drover_router *r, drover_pick *p, drover_err *err);
 /* Why no node will do, when a policy of the caller's answered none. */
-int drover_pick_why(drover_router *r, const drover_pick *p, drover_err *err);
+int drover_pick_why(drover_router *r, drover_pick *p, drover_err *err);
 
 /* Take the limits of router, tenant, model, node and key, all or none, and
  * open a ticket: p->node, p->ticket. DROVER_EAGAIN: that node or key refused

@@ -33,15 +33,16 @@ struct hall_shared {
   uint32_t generation;              /* the last number given out */
   uint32_t applied;                 /* the last configuration applied */
   double   due_at;                  /* no probe is due before; a hint */
-  double   ticked_at;               /* `now` of the last tick */
+  double   slow_until;              /* no row ramps up after; a hint */
   uint32_t keys_max, queue_max;
   uint32_t limited;                 /* 1: a row has limits, or had once */
   uint32_t retry_reserve;           /* retries that any 10 s may have */
   uint32_t turn;                    /* round_robin's */
   uint32_t pad[15];
   uint64_t share;                   /* of names without one: limit/keys.h */
+  double   ticked_at;               /* `now` of the last tick */
   uint32_t retry_milli;             /* retries that 1000 first sends earn */
-  uint32_t spare[13];
+  uint32_t spare[11];
 };
 
 /* States of a ticket: free -> picked -> sent -> settling -> counted -> free. */
@@ -137,6 +138,7 @@ static inline struct node_view hall_view(struct drover_router *r,
     .rows = r->table.rows, .own = r->table.own, .pick = p,
     .count = atom_get_u32(r->table.count), .turn = &r->shared->turn,
     .rnd = rnd,
+    .ramping = p->now < atom_get_f64(&r->shared->slow_until),
   };
 }
 

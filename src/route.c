@@ -134,7 +134,7 @@ int drover_pick_choose(drover_router *r, drover_pick *p, drover_err *err) {
  * reason is given, in this order, because it decides what the caller does:
  * configuration is wrong, wait for a probe, wait for room. The last one
  * counts as a refusal by a node's limit. */
-int drover_pick_why(drover_router *r, const drover_pick *p, drover_err *err) {
+int drover_pick_why(drover_router *r, drover_pick *p, drover_err *err) {
   struct node_view v = hall_view(r, p, p->rnd);
   uint32_t present = 0, takes = 0, up = 0, untried = 0;
   for (uint32_t i = 1; i <= v.count; i++) {

@@ -22,9 +22,11 @@ struct node_row {
   uint32_t texts, generation;
   int32_t last_code;
   uint32_t models_count;
-  uint64_t group, spare[1];
+  uint64_t group;
+  float weight;
+  uint32_t spare;
   drover_limit limits[2];
-  uint64_t more[6], models[64];
+  uint64_t upstream[4], room[2], share[10], pad[6], models[64];
 };
 ]]
 

@@ -19,6 +19,7 @@ struct node_view {
   uint32_t  count;                  /* rows 1 .. count, at least 1 */
   uint32_t *turn;                   /* round_robin's, in the zone */
   double    rnd;                    /* uniform in [0, 1); one a decision */
+  int       ramping;                /* 1: some row may be in its slow start */
   int       unqualified;            /* health_score found none that qualifies */
 };
 

@@ -14,7 +14,8 @@
 #include "../drover.h"
 
 enum { NODE_MAX = 512, NODE_MODELS_MAX = 64, NODE_ID_MAX = 64,
-       NODE_URL_MAX = 512, NODE_SPEC_MAX = 4096 };
+       NODE_URL_MAX = 512, NODE_SPEC_MAX = 4096,
+       NODE_PERIODS = 10 };
 
 struct node_row {
   /* The first line: read in decisions, written when a ticket is settled. */
@@ -37,9 +38,13 @@ struct node_row {
   int32_t  last_code;               /* of the last failure */
   uint32_t models_count;            /* of `models`; 0 with the mask: any */
   uint64_t group;                   /* rows of one node have the same */
-  uint64_t spare[1];
+  float    weight;                  /* as configured; the row's may ramp up */
+  uint32_t spare;
   drover_limit limits[2];           /* of the group, of this row */
-  uint64_t more[6];
+  uint64_t upstream[4];             /* the node's own limits: upstream.h */
+  uint64_t room[2];
+  uint64_t share[NODE_PERIODS];     /* written with each outcome: share.h */
+  uint64_t pad[6];
   uint64_t models[NODE_MODELS_MAX]; /* drover_hash of what it takes */
 };
 
@@ -59,6 +64,9 @@ struct node_table {                 /* a view: all of it lies in the zone */
 };
 
 _Static_assert(offsetof(struct node_row, added_at) == 64, "one hot line");
+_Static_assert(offsetof(struct node_row, share) % 64 == 0 &&
+               offsetof(struct node_row, models) % 64 == 0,
+               "written often and read often apart");
 _Static_assert(sizeof(struct node_row) % 64 == 0, "rows share no line");
 _Static_assert(sizeof(struct node_text) % 8 == 0, "copied by words");
 _Static_assert(sizeof(drover_node) == 64, "a node fills one cache line");
