@@ -98,9 +98,11 @@ function _M.check(requests, opts)
 end
 
 
--- The options of each request: what is not the batch's own.
-function _M.request_opts(opts)
-  local rest
+-- The options of each request: what is not the batch's own. Where a request
+-- may wait, a batch lets others go first; where none may, it would lose what
+-- it gives way to.
+function _M.request_opts(opts, router)
+  local rest = router.wait > 0 and { priority = "batch" } or nil
   for name, value in pairs(opts or {}) do
     if not fields[name] then
       rest = rest or {}

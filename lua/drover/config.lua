@@ -14,7 +14,7 @@ local fields = {
   name = { "string" }, shared = { "boolean" }, nodes = { "table" },
   policy = { "string|function|table" }, limits = { "table" },
   retry = { "table|function" }, timeout = { "table" },
-  queue = { later = true }, hedge = { later = true },
+  queue = { "table" }, hedge = { later = true },
   single_flight = { later = true }, cache = { later = true },
 }
 
@@ -22,7 +22,12 @@ local retry_fields = {
   attempts = { "number", 1, 20, integer = true },
   min = { "number", 0, 3600 }, max = { "number", 0, 3600 },
   ambiguous = { "string", one_of = { "once", "never" } },
-  budget = { later = true },
+  budget = { "number", 0.01, 1 },
+}
+
+local queue_fields = {
+  size = { "number", 1, 65536, integer = true },
+  hold = { "number", 0, 86400 },
 }
 
 local timeout_fields = {
@@ -31,6 +36,7 @@ local timeout_fields = {
   idle = { "number", 0.001, 86400 }, total = { "number", 0.001, 86400 },
 }
 
+local queue_defaults = { size = 1000, hold = 0 }
 local timeout_defaults = { connect = 2, first_token = 60, idle = 60,
                            total = 600 }
 
@@ -49,7 +55,8 @@ end
 
 
 local function read_retry(retry)
-  local defaults = { attempts = 3, min = 0.25, max = 8, ambiguous = "once" }
+  local defaults = { attempts = 3, min = 0.25, max = 8, ambiguous = "once",
+                     budget = 0.2 }
   if type(retry) == "function" then
     defaults.decide = retry
     return defaults
@@ -63,6 +70,15 @@ local function read_retry(retry)
     return nil, "retry.max: must be at least retry.min"
   end
   return out
+end
+
+
+local function read_queue(queue)
+  local why = check.fields(queue or {}, queue_fields, "queue")
+  if why then
+    return nil, why
+  end
+  return completed(queue, queue_defaults)
 end
 
 
@@ -148,6 +164,10 @@ function _M.read(config)
   out.rows, why = read_nodes(config.nodes)
   if not why then
     out.limits, why = limits.read(config.limits, "limits")
+  end
+  why = why or limits.assign(out.limits, out.rows)
+  if not why then
+    out.queue, why = read_queue(config.queue)
   end
   if not why then
     out.retry, why = read_retry(config.retry)

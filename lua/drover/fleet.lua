@@ -8,6 +8,7 @@ local C = require "drover.core"
 local err = require "drover.err"
 local key_source = require "drover.key"
 local node = require "drover.node"
+local tokens = require "drover.tokens"
 
 local _M = {}
 
@@ -15,6 +16,7 @@ local mt = {}
 mt.__index = mt
 
 local GIB = 2 ^ 30
+local COUNTED_MAX = 65536       -- bytes of a text that a tokenizer counts
 
 
 -- Open a local row's model. Returns true, or nil and an error.
@@ -127,12 +129,34 @@ local function learn(self, handle, number, version)
 end
 
 
+-- Long texts are estimated: counting is linear, and one thread's.
+local function counter(engine)
+  return function(text)
+    local count = #text <= COUNTED_MAX
+                  and tonumber(C.drover_engine_tokens(engine, text, #text))
+    return count and count > 0 and count or tokens.of_text(text)
+  end
+end
+
+
 -- The configured row behind a row of the table, or nil and why not.
 function mt:row(handle, number, version)
   if self.versions[number] == version then
     return self.known[number]
   end
   return learn(self, handle, number, version)
+end
+
+
+-- A function that counts a text's tokens exactly, where a local node takes the
+-- model; else nil. It is made once for each engine.
+function mt:tokenizer(model)
+  for _, row in pairs(self.rows) do
+    if row.engine and (not model or row.models[model]) then
+      row.count = row.count or counter(row.engine)
+      return row.count
+    end
+  end
 end
 
 

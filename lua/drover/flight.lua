@@ -13,6 +13,7 @@ local pick = require "drover.pick"
 local requests = require "drover.request"
 local retries = require "drover.retry"
 local streams = require "drover.stream"
+local waits = require "drover.wait"
 
 local NAN = 0 / 0
 
@@ -33,7 +34,7 @@ function _M.new(router, call, opts)
   end
   return setmetatable({
     router = router, call = call, opts = opts, ledger = {},
-    pick = requests.pick(call, opts), begun = now,
+    pick = requests.pick(call, opts, router), begun = now,
     deadline = now + opts.timeout.total,
     ended = false, cancelled = false, ambiguous = false,
   }, mt)
@@ -153,7 +154,7 @@ local function next_row(self, e)
     return nil
   end
   p.again = verdict == "retry" and 1 or 0
-  return (pick.node(router, p, self.call, self.opts))
+  return (waits.node(router, p, self.call, self.opts, self))
 end
 
 
@@ -178,7 +179,7 @@ end
 
 -- Send until one attempt stands. Returns it, or nil and the error.
 function mt:run()
-  local row, e = pick.node(self.router, self.pick, self.call, self.opts)
+  local row, e = waits.node(self.router, self.pick, self.call, self.opts, self)
   if not row then
     return self:fail(e)
   end
@@ -208,6 +209,9 @@ function mt:cancel(kind)
   self.cancelled = self.cancelled or kind or "cancelled"
   if self.attempt then
     self.attempt:cancel(self.cancelled)
+  end
+  if self.waiter then
+    self.waiter:cancel(self.cancelled)
   end
   if self.pause then
     self.router.active[self] = nil

@@ -8,6 +8,7 @@ local C = require "drover.core"
 local check = require "drover.check"
 local json = require "drover.json"
 local key_source = require "drover.key"
+local limits = require "drover.limits"
 local openai = require "drover.provider.openai"
 local engine = require "drover.provider.engine"
 
@@ -25,7 +26,7 @@ local shared_fields = {
   tier = { "number", 0, 1000, integer = true },
   models = { "table" },
   price = { "number|table", 0 },
-  limits = { later = true },
+  limits = { "table" },
 }
 
 local http_fields = {
@@ -181,6 +182,7 @@ local function http_rows(n, base, where)
   base.ca_file = n.ca_file
   base.capacity = n.capacity or CAPACITY
   base.id = n.id or default_id(url)
+  base.group = base.id
   local rows = {}
   for i, key in ipairs(keys) do
     local row = copy(base)
@@ -192,14 +194,15 @@ local function http_rows(n, base, where)
 end
 
 
-local function local_rows(n, base, where)
+local function local_rows(n, base)
   local path = n.url:sub(7)
   base.provider = engine
-  base.engine_path, base.where = path, where
+  base.engine_path = path
   base.capacity = n.capacity or CAPACITY_LOCAL
   base.model = model_of_path(path)
   base.models = base.models or { [base.model] = base.model }
   base.id = n.id or base.model:sub(1, 63)
+  base.group = base.id
   base.batch, base.context = n.batch, n.context
   base.memory_cap_gb = n.memory_cap_gb
   return { base }
@@ -228,7 +231,7 @@ function _M.read(n, where, tier)
     return nil, where .. ".id: must be at most 60 printable bytes"
   end
   local base = {
-    url = n.url, label = n.id, weight = n.weight or 1,
+    url = n.url, label = n.id, weight = n.weight or 1, where = where,
     tier = n.tier or tier, memory_gb = n.memory_gb,
   }
   if n.models then
@@ -237,11 +240,14 @@ function _M.read(n, where, tier)
   if not why and n.price then
     base.price, why = read_price(n.price, where)
   end
+  if not why and n.limits then
+    base.own_limits, why = limits.read_node(n.limits, where .. ".limits")
+  end
   if why then
     return nil, why
   end
   if is_local then
-    return local_rows(n, base, where)
+    return local_rows(n, base)
   end
   return http_rows(n, base, where)
 end
@@ -261,7 +267,16 @@ local function spec_of(row)
     price = row.price, ca_file = row.ca_file, batch = row.batch,
     context = row.context, memory_cap_gb = row.memory_cap_gb,
     key = type(source) == "table" and source or row.key and "literal" or nil,
+    limits = row.node_limits,
   }
+end
+
+
+-- The limits of the node (all its keys together) and of this row.
+local function set_limits(c, row)
+  limits.fill(c.limit_node, row.node_limits or {}, row.shared_rates)
+  limits.fill(c.limit_key, row.key_limits or {}, row.shared_rates)
+  c.group = C.drover_hash(row.group, #row.group)
 end
 
 
@@ -290,6 +305,7 @@ function _M.add(handle, row, generation, err)
   c.weight, c.memory_gb = row.weight, row.memory_gb or NAN
   c.price_input = row.price and row.price.input or NAN
   c.price_output = row.price and row.price.output or NAN
+  set_limits(c, row)
   return C.drover_node_add(handle, c, C.drover_clock(), err)
 end
 
@@ -307,6 +323,9 @@ function _M.from_spec(text)
     n.key = false
   end
   local rows, why = _M.read(n, "node " .. tostring(n.id), n.tier)
+  if rows then
+    rows[1].node_limits = rows[1].own_limits
+  end
   return rows and rows[1], why
 end
 

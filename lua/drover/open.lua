@@ -8,10 +8,12 @@ local ffi = require "ffi"
 local C = require "drover.core"
 local err = require "drover.err"
 local fleets = require "drover.fleet"
+local limits = require "drover.limits"
 local loops = require "drover.loop"
 local node = require "drover.node"
 local policies = require "drover.policy"
 local random = require "drover.random"
+local tokens = require "drover.tokens"
 local view = require "drover.policy.view"
 
 local _M = {}
@@ -70,6 +72,7 @@ local function settings(conf)
   local c = ffi.new("drover_router_config")
   c.name, c.shared = conf.name, conf.shared and 1 or 0
   c.create, c.concurrent = 1, conf.limits.concurrent
+  c.queue_max, c.retry_ratio = conf.queue.size, conf.retry.budget
   return c
 end
 
@@ -86,7 +89,19 @@ local function open_handle(conf, policy)
 end
 
 
--- Why these nodes cannot run here, or nil.
+-- Why rates cannot be shared with other hosts here, or nil.
+local function cannot_share(conf)
+  local store = loops.get().store
+  if not store then
+    return "works inside nginx only, where a timer can renew the shares"
+  elseif not conf.name then
+    return "wants a name for the router, the same on all hosts"
+  end
+  return store().check(conf.limits.redis)
+end
+
+
+-- Why these nodes or limits cannot work here, or nil.
 local function forbidden(conf)
   local workers = loops.get().workers()
   for i, row in ipairs(conf.rows) do
@@ -94,6 +109,18 @@ local function forbidden(conf)
       return "nodes[" .. i .. "].url: a local: node needs worker_processes 1"
              .. " for now (there are " .. workers .. ")"
     end
+  end
+  local why = conf.limits.redis and cannot_share(conf)
+  return why and "limits.redis: " .. why
+end
+
+
+-- Before anything was heard of Redis a host keeps to its fair share.
+local function share_rates(handle, redis)
+  local leased = ffi.new("double[1]")
+  C.drover_share_base(handle, leased)
+  if leased[0] == 0 then
+    C.drover_share_set(handle, 0, 1 / redis.hosts, 0)
   end
 end
 
@@ -129,8 +156,13 @@ function _M.new(conf)
     plain = { timeout = conf.timeout },      -- a request's without options
     retry = conf.retry, chosen = policy, default = default, ticks = 0,
     active = {}, policies = setmetatable({}, { __mode = "kv" }),
-    prepared = false, closed = false,
+    wait = conf.limits.wait, hold = conf.queue.hold,
+    lengths = tokens.lengths(), prepared = false, closed = false,
   }
+  router.limits, router.metered = limits.compile(conf.limits)
+  for _, row in ipairs(conf.rows) do
+    router.metered = router.metered or limits.row_metered(row)
+  end
   local weak = setmetatable({ router }, { __mode = "v" })
   router.handle = ffi.gc(handle, function(h)
     if weak[1] then                     -- at exit: others may come after us
@@ -139,6 +171,9 @@ function _M.new(conf)
     C.drover_router_close(h)
   end)
   router.generation = C.drover_router_generation(handle)
+  if conf.limits.redis then
+    share_rates(handle, conf.limits.redis)
+  end
   if loops.get().phase() ~= "init" then
     local ok
     ok, e = _M.prepare(router)
@@ -168,6 +203,9 @@ function _M.prepare(router)
   router.policy_request, router.policy_state = view.request(handle)
   router.prepared = true
   start_tick(router)
+  if conf.limits.redis then
+    loops.get().store().start(router, _M.is_shared(router))
+  end
   return true
 end
 
@@ -196,6 +234,7 @@ function _M.add(router, rows)
     if not ok then
       return nil, failed
     end
+    router.metered = router.metered or limits.row_metered(row)
     local code = node.add(router.handle, row, 0, e)
     if code < 0 then
       router.fleet:forget(row.id)

@@ -6,6 +6,7 @@
 local ffi = require "ffi"
 local C = require "drover.core"
 local err = require "drover.err"
+local limits = require "drover.limits"
 local policies = require "drover.policy"
 local view = require "drover.policy.view"
 
@@ -14,16 +15,35 @@ local _M = {}
 local c_err = ffi.new("drover_err")
 
 
-local function refused(code, call)
+-- A limit refused: its word, its sentence, and when it would pass.
+local function limited(code, p)
+  local word, sentence = limits.refusal(p.refused_scope, p.refused_kind)
+  if not word then
+    return err.from_c(code, c_err, { phase = "limit" })
+  end
+  return err.new(err.kind(code), sentence, { phase = "limit", code = word })
+end
+
+
+local at_limits = { [tonumber(C.DROVER_EOVERLOADED)] = true,
+                    [tonumber(C.DROVER_ERATELIMITED)] = true,
+                    [tonumber(C.DROVER_EQUOTA)] = true }
+
+
+local function refused(code, call, p, word)
   if err.kind(code) == "not_found" and call.model then
     return nil, err.new("not_found", "the model '" .. call.model:sub(1, 64)
                                      .. "' does not exist", {
       phase = "pick", code = "model_not_found", param = "model",
     })
   end
-  return nil, err.from_c(code, c_err, {
-    phase = code == C.DROVER_EOVERLOADED and "limit" or "pick",
-  })
+  local e = at_limits[code] and limited(code, p)
+            or err.from_c(code, c_err, { phase = "pick" })
+  if p.wait > 0 then
+    e.retry_after = p.wait
+  end
+  e.code = e.code or word
+  return nil, e
 end
 
 
@@ -49,7 +69,7 @@ local function none(router, p)
   for i = 1, router.view.count do
     if C.drover_pick_may(router.handle, p, i) == 1 then
       ffi.copy(c_err.text, "the policy takes none of the nodes")
-      return C.DROVER_ENONODE
+      return C.DROVER_ENONODE, "policy_none"
     end
   end
   return C.drover_pick_why(router.handle, p, c_err)
@@ -127,9 +147,9 @@ function _M.node(router, p, call, opts)
     end
     p.only = row
   end
-  local code = choose(router, p, policy, call, opts)
+  local code, word = choose(router, p, policy, call, opts)
   if code < 0 then
-    return refused(code, call)
+    return refused(code, call, p, word)
   end
   local row, why = router.fleet:row(router.handle, p.node, p.version)
   if not row then

@@ -9,12 +9,14 @@ local body = require "drover.body"
 local check = require "drover.check"
 local config = require "drover.config"
 local json = require "drover.json"
+local limits = require "drover.limits"
 local tokens = require "drover.tokens"
 
 local _M = {}
 
 local PREFIX_BYTES = 1024       -- of the prompt; what prefix affinity hashes
 local N_MAX = 128
+local TOKENS_MAX = 2 ^ 31
 
 local chat_fields = {
   model = { "string" },
@@ -43,8 +45,13 @@ _M.opts_fields = {
   policy = { "string|function|table" },
   headers = { "table" },
   tags = { "table" },
+  priority = { "string", one_of = { "interactive", "default", "batch" } },
   session = { later = true },
-  priority = { later = true },
+}
+
+local priorities = {
+  interactive = C.DROVER_INTERACTIVE, default = C.DROVER_DEFAULT,
+  batch = C.DROVER_BATCH,
 }
 
 local pick_t = ffi.typeof("drover_pick")
@@ -141,7 +148,8 @@ function _M.options(opts, timeout)
     return nil, why
   end
   local out = { node = opts.node, policy = opts.policy, key = opts.key,
-                tags = opts.tags, timeout = timeout }
+                tags = opts.tags, priority = opts.priority,
+                timeout = timeout }
   if opts.timeout ~= nil then
     out.timeout, why = config.timeout(opts.timeout, timeout, "opts.timeout")
   end
@@ -180,7 +188,7 @@ local function measure(request, stream, text)
     model = string_or_nil(request.model),
     max_tokens = number_or_nil(request.max_completion_tokens)
                  or number_or_nil(request.max_tokens),
-    prompt_tokens = messages and tokens.of_messages(messages) or 0,
+    prompt_tokens = tokens.of_request(request),
     prefix = begins,
   }
   if type(options) == "table" and options.include_usage == true then
@@ -260,14 +268,32 @@ local function hash(text)
 end
 
 
--- A drover_pick for this call.
-function _M.pick(call, opts)
+-- The tokens that an attempt is booked with. Where a rate of tokens or money
+-- is limited, a prompt for a local model is counted by its tokenizer.
+local function book(p, call, router)
+  local request = call.request
+  local prompt = call.prompt_tokens
+  if router.metered then
+    local count = router.fleet:tokenizer(call.model)
+    prompt = count and tokens.of_request(request, count) or prompt
+  end
+  local n = number_or_nil(request.n) or 1
+  p.prompt_tokens = math.min(prompt, TOKENS_MAX)
+  p.max_tokens = math.min(TOKENS_MAX, n * (call.max_tokens
+                          or tokens.expect(router.lengths, call.model)))
+end
+
+
+-- A drover_pick for this call on a router. What it books is kept in it, so
+-- whoever settles finds the prompt's estimate there.
+function _M.pick(call, opts, router)
   local p = pick_t()
   p.model = hash(call.model)
   p.prefix = hash(call.prefix)
   p.key = hash(opts.key)
-  p.prompt_tokens = call.prompt_tokens
-  p.max_tokens = call.max_tokens or 0
+  p.priority = priorities[opts.priority] or C.DROVER_DEFAULT
+  book(p, call, router)
+  limits.point(router, p, call, opts)
   return p
 end
 

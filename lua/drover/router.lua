@@ -8,6 +8,7 @@ local C = require "drover.core"
 local batch = require "drover.batch"
 local err = require "drover.err"
 local flights = require "drover.flight"
+local limits = require "drover.limits"
 local loops = require "drover.loop"
 local node = require "drover.node"
 local open = require "drover.open"
@@ -17,6 +18,7 @@ local requests = require "drover.request"
 local status = require "drover.status"
 local streams = require "drover.stream"
 local tickets = require "drover.ticket"
+local waits = require "drover.wait"
 
 local _M = {}
 
@@ -156,7 +158,7 @@ function mt:batch(list, opts)
   if not ok then
     return nil, e
   end
-  local own = batch.request_opts(opts)
+  local own = batch.request_opts(opts, self)
   ok, why = check_opts(self, own)
   if not ok then
     error(why, 2)
@@ -190,13 +192,13 @@ function mt:pick(request, opts)
   if not options then
     error(why, 2)
   end
-  local p = requests.pick(call, options)
+  local p = requests.pick(call, options, self)
   local row
-  row, e = pick.node(self, p, call, options)
+  row, e = waits.node(self, p, call, options)
   if not row then
     return nil, e
   end
-  return tickets.new(self, row, p, C.drover_clock() - begun)
+  return tickets.new(self, row, p, call, C.drover_clock() - begun)
 end
 
 
@@ -209,7 +211,8 @@ function mt:add(n)
     return nil, e
   end
   local rows, why = node.read(n, "node", C.drover_node_count(self.handle))
-  if not rows then
+  why = why or limits.assign(self.conf.limits, rows)
+  if why then
     error(why, 2)
   end
   for _, row in ipairs(rows) do

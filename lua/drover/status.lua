@@ -17,6 +17,17 @@ local states = {
   [tonumber(C.DROVER_REMOVED)] = "removed",
 }
 
+local whys = {
+  [tonumber(C.DROVER_WHY_FAILURES)] = "failures",
+  [tonumber(C.DROVER_WHY_SHARE)] = "share",
+  [tonumber(C.DROVER_WHY_OUTLIER)] = "outlier",
+  [tonumber(C.DROVER_WHY_PROBE)] = "probe",
+  [tonumber(C.DROVER_WHY_RATE)] = "rate",
+  [tonumber(C.DROVER_WHY_KEY)] = "key",
+  [tonumber(C.DROVER_WHY_QUOTA)] = "quota",
+  [tonumber(C.DROVER_WHY_SLOW_START)] = "slow_start",
+}
+
 local report_fields = {
   memory_gb = { "number", 0 }, load = { "number", 0, 100 },
   waiting = { "number", 0 }, kv_used = { "number", 0, 1 },
@@ -65,6 +76,7 @@ local function node_of(router, i, row, text, figures)
     cached_tokens = figures.cached_tokens, cost = figures.dollars,
     out_for = figures.out_for, seen_ago = known(figures.seen_ago),
     fails = figures.fails, last_error = code ~= 0 and err.kind(code) or nil,
+    why = whys[figures.why], success_share = known(figures.success_share),
   }
 end
 
@@ -85,6 +97,17 @@ function _M.nodes(router)
 end
 
 
+-- Whether rates are shared with other hosts now; nil where they never are.
+local function store_of(router)
+  if not router.conf.limits.redis then
+    return nil
+  end
+  local leased = ffi.new("double[1]")
+  C.drover_share_base(router.handle, leased)
+  return leased[0] > C.drover_clock() and "shared" or "alone"
+end
+
+
 function _M.stats(router)
   local totals = ffi.new("drover_totals")
   C.drover_router_totals(router.handle, totals, C.drover_clock())
@@ -100,7 +123,10 @@ function _M.stats(router)
     private = C.drover_router_private(router.handle) == 1,
     policy = router.chosen.name, policy_errors = totals.policy_errors,
     policy_error = router.policy_error,
-    unqualified = totals.unqualified, nodes = nodes,
+    unqualified = totals.unqualified, panics = totals.panics,
+    retries_denied = totals.retries_denied, waiting = totals.waiting,
+    reserved_tokens = totals.reserved_tokens, limit_names = totals.names,
+    store = store_of(router), nodes = nodes,
   }
 end
 

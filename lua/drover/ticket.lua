@@ -7,6 +7,7 @@ local C = require "drover.core"
 local check = require "drover.check"
 local cost = require "drover.cost"
 local err = require "drover.err"
+local tokens = require "drover.tokens"
 
 local _M = {}
 
@@ -21,7 +22,12 @@ local fields = {
   first_token = { "number", 0 },
   total = { "number", 0 },
   usage = { "table" },
+  retry_after = { "number", 0 },
 }
+
+-- Kinds of failures after which a node may have worked for nothing.
+local billed = { timeout = true, reset = true, truncated = true,
+                 malformed = true, cancelled = true, internal = true }
 
 local held = setmetatable({}, { __mode = "k" })      -- guard -> what to settle
 local template = newproxy(true)
@@ -42,9 +48,12 @@ local function settle(inner, outcome)
 end
 
 
-local function empty_outcome(code)
+-- An outcome of which nothing is known but its kind: it was handed out, so
+-- the prompt may have been worked on.
+local function empty_outcome(pick, code)
   local outcome = ffi.new("drover_outcome")
   outcome.code = code
+  outcome.tokens = pick.prompt_tokens
   outcome.first_token_ms, outcome.token_ms = NAN, NAN
   return outcome
 end
@@ -53,36 +62,39 @@ end
 getmetatable(template).__gc = function(guard)
   local inner = held[guard]
   if inner then
-    settle(inner, empty_outcome(C.DROVER_ECANCELLED))
+    settle(inner, empty_outcome(inner.pick, C.DROVER_ECANCELLED))
   end
 end
 
 
 -- A ticket of an open pick.
-function _M.new(router, row, pick, overhead)
+function _M.new(router, row, pick, call, overhead)
   C.drover_ticket_sent(router.handle, pick)
   local guard = newproxy(template)
   local inner = { router = router, pick = pick, overhead = overhead,
                   settled = false }
   held[guard] = inner
   return setmetatable({
-    guard = guard, inner = inner, row = row,
+    guard = guard, inner = inner, row = row, call = call,
     node = { id = row.id, url = row.url, row = pick.node },
   }, mt)
 end
 
 
+-- The code of an outcome, and whether the node may have worked on it.
 local function code_of(row, outcome)
-  if outcome.kind then
-    return outcome.kind == "ok" and 0 or err.code(outcome.kind)
-  end
-  local status = outcome.status
-  if not status or status >= 200 and status < 400 then
+  local kind, status = outcome.kind, outcome.status
+  if kind then
+    return kind == "ok" and 0 or err.code(kind), billed[kind]
+  elseif not status or status >= 200 and status < 400 then
     return 0
   end
   local classify = row.provider.classify
-  return classify and err.code(classify(status, {}, "").kind)
-         or C.DROVER_EINTERNAL
+  if not classify then
+    return C.DROVER_EINTERNAL, true
+  end
+  local c = classify(status, {}, "")
+  return err.code(c.kind), c.maybe_billed
 end
 
 
@@ -99,7 +111,33 @@ local function per_token(outcome, usage)
 end
 
 
--- Say how it went: { status, kind, first_token, total (seconds), usage }.
+-- What it used, or by all that is known may have used.
+local function charge(self, o, usage, worked)
+  local router, p = self.inner.router, self.inner.pick
+  local model, n = self.call.model, tonumber(self.call.request.n) or 1
+  local ok = o.code == 0
+  local used, estimated = tokens.charge(ok or worked, usage, p.prompt_tokens, 0)
+  if not estimated and usage and used > 0 then
+    o.prompt_tokens = usage.prompt_tokens
+    o.completion_tokens = usage.completion_tokens
+    o.cached_tokens = usage.cached_tokens
+    tokens.learn(router.lengths, model, usage.completion_tokens / n)
+  elseif estimated then
+    local out = ok and math.min(p.max_tokens,
+                                n * tokens.expect(router.lengths, model)) or 0
+    usage = { prompt_tokens = p.prompt_tokens, completion_tokens = out }
+    used = p.prompt_tokens + out
+    if not router.closed then
+      C.drover_count(router.handle, C.DROVER_USAGE_ESTIMATED)
+    end
+  end
+  o.tokens = used
+  o.dollars = used > 0 and cost.dollars(self.row.price, usage) or 0
+end
+
+
+-- Say how it went: { status, kind, first_token, total, retry_after (seconds),
+-- usage }.
 -- Returns true the first time, false after that.
 function mt:done(outcome)
   outcome = outcome or {}
@@ -110,14 +148,16 @@ function mt:done(outcome)
   if why then
     error("ticket:done: " .. why, 2)
   end
+  if self.inner.settled then
+    return false
+  end
   local usage = self.row.provider.usage(outcome.usage)
-  local o = empty_outcome(code_of(self.row, outcome))
-  o.prompt_tokens = usage and usage.prompt_tokens or 0
-  o.completion_tokens = usage and usage.completion_tokens or 0
-  o.cached_tokens = usage and usage.cached_tokens or 0
+  local code, worked = code_of(self.row, outcome)
+  local o = empty_outcome(self.inner.pick, code)
+  o.retry_after = outcome.retry_after or 0
   o.first_token_ms = outcome.first_token and outcome.first_token * 1000 or NAN
   o.token_ms = per_token(outcome, usage)
-  o.dollars = cost.dollars(self.row.price, usage) or 0
+  charge(self, o, usage, worked)
   held[self.guard] = nil
   return settle(self.inner, o)
 end

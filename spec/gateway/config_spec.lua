@@ -59,8 +59,15 @@ describe("gateway.config", function()
     { "keys = { 'secret' }", "keys%[1%]: must be a table" },
     { "keys = { { key = 'short' } }", "keys%[1%]%.key: must be" },
     { "keys = { { key = '12345678', nam = 'x' } }", "keys%[1%]%.nam: is no" },
+    { "keys = { { key = '12345678', name = 'a', limits = 5 } }",
+      "keys%[1%]%.limits: must be a table" },
     { "keys = { { key = '12345678', limits = {} } }",
-      "keys%[1%]%.limits: .*not" },
+      "keys%[1%]%.name: is missing" },
+    { "keys = { { key = '12345678', name = 'a', limits = { rmp = 1 } } }",
+      "keys%[1%]%.limits%.rmp: unknown field" },
+    { "keys = { { key = '12345678', name = 'a', limits = { rpm = 1 } }, "
+      .. "{ key = '87654321', name = 'a', limits = { rpm = 1 } } }",
+      "keys%[2%]%.limits: a has limits already" },
     { "keys = { { key = '12345678' }, { key = '12345678' } }",
       "keys%[2%]%.key: is that of keys%[1%]" },
     { "max_body = 1", "max_body: must be" },
@@ -72,6 +79,17 @@ describe("gateway.config", function()
       assert.matches("gw%.lua: " .. row[2], why)
     end)
   end
+
+  it("makes a key's limits those of the tenant of its name", function()
+    local settings = assert(read(
+      "keys = { { key = '12345678', name = 'a', limits = { rpm = 9 } } }, "
+      .. "router = { nodes = {}, limits = { per = { tenant = { tpm = 5, "
+      .. "named = { b = { rpm = 2 } } } } } }"))
+    local tenant = settings.router.limits.per.tenant
+    assert.equal(9, tenant.named.a.rpm)
+    assert.equal(2, tenant.named.b.rpm)
+    assert.equal(5, tenant.tpm)
+  end)
 
   it("refuses several workers beside a local node", function()
     local settings, why = read(

@@ -4,10 +4,11 @@
 --
 --   return { listen = "127.0.0.1:8000", workers = 4,
 --            router = { nodes = { … } },
---            keys = { { key = "…", name = "ann" } } }
+--            keys = { { key = "…", name = "ann", limits = { rpm = 60 } } } }
 --
 -- SPDX-License-Identifier: MIT
 local bounded = require "drover.bounded"
+local limits = require "drover.limits"
 
 local _M = {}
 
@@ -64,9 +65,7 @@ end
 local function check_key(entry)
   if type(entry) ~= "table" then return "", "must be a table" end
   for field in pairs(entry) do
-    if field == "limits" then
-      return ".limits", "limits of a caller's key are not built yet"
-    elseif field ~= "key" and field ~= "name" then
+    if field ~= "key" and field ~= "name" and field ~= "limits" then
       return "." .. tostring(field), "is no field of a key"
     end
   end
@@ -78,6 +77,11 @@ local function check_key(entry)
   if name ~= nil and (type(name) ~= "string" or not name:match("^[%w%._@-]+$")
                       or #name > 64) then
     return ".name", "must be a short name of letters, digits and ._@-"
+  end
+  if entry.limits ~= nil and type(entry.limits) ~= "table" then
+    return ".limits", "must be a table"
+  elseif entry.limits and not name then
+    return ".name", "is missing; limits go by it"
   end
 end
 
@@ -153,6 +157,31 @@ local function has_local_node(router)
 end
 
 
+-- keys[i].limits are those of the tenant of that name. nil, or what is wrong.
+local function name_limits(keys, router)
+  for i, entry in ipairs(keys or {}) do
+    if entry.limits then
+      local at = "keys[" .. i .. "].limits"
+      local ok, why = limits.read_node(entry.limits, at)
+      local all = router.limits
+      all.per = ok and all.per or {}
+      local tenant = type(all.per) == "table" and all.per.tenant or {}
+      local named = type(tenant) == "table" and tenant.named or {}
+      if not ok then
+        return why
+      elseif type(all.per) ~= "table" or type(tenant) ~= "table"
+             or type(named) ~= "table" then
+        return nil              -- drover.new says what is wrong
+      elseif named[entry.name] then
+        return at .. ": " .. entry.name .. " has limits already"
+      end
+      named[entry.name] = entry.limits
+      tenant.named, all.per.tenant = named, tenant
+    end
+  end
+end
+
+
 -- Check what a file returned. Returns the gateway's settings, with `workers`
 -- nil when the machine's cores shall decide; or nil, "field: why".
 function _M.check(given)
@@ -183,6 +212,9 @@ function _M.check(given)
      and out.router.limits.concurrent == nil then
     out.router.limits.concurrent = 256
   end
+  local why = type(out.router.limits) == "table"
+              and name_limits(out.keys, out.router)
+  if why then return nil, why end
   return out
 end
 

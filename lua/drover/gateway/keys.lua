@@ -28,20 +28,23 @@ local function fingerprint(self, key)
 end
 
 
--- `list` as the configuration has it; nil lets everybody in.
+-- `list` as the configuration has it; nil lets everybody in. A key without a
+-- name is a tenant too, called by its place.
 function _M.new(list)
   if not list then return nil end
   local self = setmetatable({ rows = {} }, mt)
   self.secret = tostring(C.drover_entropy())
                 .. tostring(C.drover_entropy())
-  for _, entry in ipairs(list) do
-    self.rows[fingerprint(self, entry.key)] = entry
+  for i, entry in ipairs(list) do
+    self.rows[fingerprint(self, entry.key)] = {
+      key = entry.key, tenant = entry.name or "keys[" .. i .. "]",
+    }
   end
   return self
 end
 
 
--- The entry of an Authorization header, or nil. Unknown keys cost the same.
+-- The { key, tenant } of an Authorization header, or nil. Unknown keys cost the same.
 function _M:find(authorization)
   local key = authorization and authorization:match("^[Bb]earer +(%S+)$")
   if not key or #key > 512 then return nil end

@@ -199,7 +199,7 @@ end
 -- was answered with an error.
 local function begin(asked)
   local caller = asked.caller
-  local opts = caller and caller.name and { key = caller.name } or nil
+  local opts = caller and { key = caller.tenant } or nil
   local flight, err = router:begin(json.checked(asked.text, asked.request),
                                    opts, asked.request.stream == true)
   if not flight then
