@@ -32,7 +32,7 @@ local c_err = ffi.new("drover_err")
 
 -- ---- a waiter ----
 
--- The queue has popped it.
+-- The queue has popped it, or had: stay() asks.
 function mt:event(ev)
   if ev.type == C.DROVER_EVENT_SLOT then
     self.popped = true
@@ -140,26 +140,38 @@ local function doze(self, now, due)
 end
 
 
+-- When what refused would pass; nil: when something ends.
+local function due_of(p)
+  return p.wait > 0 and p.now + p.wait or nil
+end
+
+
+-- It is its turn.
+local function try(self, p, call, opts)
+  p.called = 1
+  local row, e = pick.node(self.router, p, call, opts)
+  p.called = 0
+  return row, e
+end
+
+
 -- In the queue until it has a row, or gives up. Returns as pick.node does.
 local function stay(self, p, call, opts, e)
   local router, w = self.router, self.wait
-  local due = p.wait > 0 and p.now + p.wait or nil
+  local due = due_of(p)
   while not self.over do
     local now = C.drover_clock()
-    if self.popped then
-      self.popped = false
-      p.called = 1
-      local row, refusal = pick.node(router, p, call, opts)
-      p.called = 0
+    local called = self.popped and C.drover_wait_called(router.handle, w) or 0
+    self.popped = false
+    if called == 1 then
+      local row, refusal = try(self, p, call, opts)
       if row or not patience(router, refusal, 0) then
         return row, refusal
       end
-      e = refusal
-      if C.drover_wait_again(router.handle, p, w, now) ~= 0 then
-        return give_up(e, p, now - self.began)
-      end
-      due = p.wait > 0 and p.now + p.wait or nil
-    elseif now >= w.deadline then
+      e, due = refusal, due_of(p)
+      called = C.drover_wait_again(router.handle, p, w, now)
+    end
+    if called < 0 or now >= w.deadline then
       return give_up(e, p, now - self.began)
     elseif due and now >= due then
       due = nil
