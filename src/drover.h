@@ -400,17 +400,16 @@ uint32_t drover_waiting(drover_router *r);
 typedef struct drover_share {
   uint64_t id;                      /* of scope and name: the same on all hosts */
   double   asked;                   /* requests that came for it, ever */
-  float    share;                   /* this host's part now, 0..1 */
+  float    share;                   /* this host's part now, with that of 0 */
   uint32_t scope;                   /* enum drover_scope */
 } drover_share;
 
 /* The next such name in use behind place `from` (0: the first). Returns its
  * place, or 0 when there is no more. */
 uint32_t drover_share_next(drover_router *r, uint32_t from, drover_share *out);
-/* This host's part of all rates of `id` (0: the part of names without one of
- * their own) until `until`; after that, and before any, names have that of
- * 0, which stays beyond its time. What a name owes stays the same number of
- * requests and tokens, so its time to pay is that of the new rate. */
+/* This host's part of all rates of `id` until `until`, on top of the part of
+ * 0, which all names have and which stays beyond its time. What a name owes
+ * stays the same number of requests and tokens when its part changes. */
 void drover_share_set(drover_router *r, uint64_t id, float share,
                       double until);
 /* The part of 0, and the time that came with it (0: never set). */
