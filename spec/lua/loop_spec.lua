@@ -49,6 +49,18 @@ describe("drover.go()", function()
     assert.same({ "a1", "b1", "a2", "b2" }, order)
   end)
 
+  it("keeps nothing of tasks that ended", function()
+    local weak = setmetatable({}, { __mode = "v" })
+    for i = 1, 8 do
+      weak[i] = drover.go(drover.sleep, 0)
+    end
+    drover.wait(unpack(weak))
+    for _ = 1, 2 do
+      collectgarbage()
+    end
+    assert.is_nil(next(weak))
+  end)
+
   it("refuses what is no function", function()
     assert.has_error(function() drover.go("x") end)
   end)

@@ -18,7 +18,9 @@ local TASKS_READY_MAX = 64      -- resumed between two looks at the port
 local _M = { killable = false, closed = false }
 
 local port
-local tasks = setmetatable({}, { __mode = "k" })     -- coroutine -> task
+-- coroutine -> task. Weak on both sides: a task holds its coroutine, so one
+-- that is weak by key alone would keep every task that ever ran.
+local tasks = setmetatable({}, { __mode = "kv" })
 local ready, ready_first, ready_last = {}, 1, 0
 local ticks, next_tick = {}, 0
 
