@@ -31,7 +31,7 @@ BUILT   := build/libdrover.so build/lua/drover/cdef.lua build/bin/drover
 RUN_PACKAGES  := gcc libc6-dev libcurl4-openssl-dev luajit2 lua-cjson nginx \
                  libnginx-mod-http-lua lua-resty-core lua-resty-lrucache
 TEST_PACKAGES := $(RUN_PACKAGES) clang libclang-rt-dev lua-busted lua-check \
-                 lua-http openssl curl
+                 lua-http openssl curl redis-server lua-nginx-redis
 
 # How specs run: sanitizers loaded first, leaks on. spec/part reports.
 LUA_DIRS := lua/?.lua;lua/?/init.lua;build/lua/?.lua;./?.lua;;

@@ -24,6 +24,8 @@
 --                the error it raised; any number of times
 --   on_tick(f)   f(now) every 250 ms in this process while the loop lives
 --
+--   store()      the module that shares rates with other hosts; absent where
+--                nothing can run beside the caller's code
 --   closed       true once the port is gone (its finalizer has run)
 --
 -- Its pump calls dispatch(port) of loop/calls.lua when the port has news.

@@ -66,6 +66,12 @@ function _M.blocked()
 end
 
 
+-- What shares rates with other hosts (limits.redis).
+function _M.store()
+  return require "drover.resty.store"
+end
+
+
 -- The folder for the wake-up socket, which exists for an instant under mode
 -- 0600. Before the first call.
 function _M.folder(path)
