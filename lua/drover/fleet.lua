@@ -41,10 +41,21 @@ local function open_engine(row)
 end
 
 
+-- Long texts are estimated: counting is linear, and one thread's.
+local function counter(engine)
+  return function(text)
+    local count = #text <= COUNTED_MAX
+                  and tonumber(C.drover_engine_tokens(engine, text, #text))
+    return count and count > 0 and count or tokens.of_text(text)
+  end
+end
+
+
 -- A fleet of these configured rows; opens the models of the local ones. Or
 -- nil and an error.
 function _M.new(rows)
-  local self = setmetatable({ rows = {}, known = {}, versions = {} }, mt)
+  local self = setmetatable({ rows = {}, known = {}, versions = {},
+                              engines = {} }, mt)
   for _, row in ipairs(rows) do
     local ok, e = self:take(row)
     if not ok then
@@ -62,14 +73,25 @@ function mt:take(row)
     if not ok then
       return nil, e
     end
+    row.count = counter(row.engine)
   end
+  self:forget(row.id)
   self.rows[row.id] = row
+  if row.engine then
+    self.engines[#self.engines + 1] = row
+  end
   return true
 end
 
 
 function mt:forget(id)
+  local row = self.rows[id]
   self.rows[id] = nil
+  for i = #self.engines, 1, -1 do
+    if self.engines[i] == row then
+      table.remove(self.engines, i)
+    end
+  end
 end
 
 
@@ -129,16 +151,6 @@ local function learn(self, handle, number, version)
 end
 
 
--- Long texts are estimated: counting is linear, and one thread's.
-local function counter(engine)
-  return function(text)
-    local count = #text <= COUNTED_MAX
-                  and tonumber(C.drover_engine_tokens(engine, text, #text))
-    return count and count > 0 and count or tokens.of_text(text)
-  end
-end
-
-
 -- The configured row behind a row of the table, or nil and why not.
 function mt:row(handle, number, version)
   if self.versions[number] == version then
@@ -149,11 +161,11 @@ end
 
 
 -- A function that counts a text's tokens exactly, where a local node takes the
--- model; else nil. It is made once for each engine.
+-- model; else nil.
 function mt:tokenizer(model)
-  for _, row in pairs(self.rows) do
-    if row.engine and (not model or row.models[model]) then
-      row.count = row.count or counter(row.engine)
+  for i = 1, #self.engines do
+    local row = self.engines[i]
+    if not model or row.models[model] then
       return row.count
     end
   end
