@@ -194,6 +194,10 @@ kill: $(call programs,kill)
 proof: all tools
 	@LUA_PATH="$(LUA_DIRS)" luajit bench/siege.lua
 
+# 200,000 requests, a fifth of them ill; at most 90 seconds.
+soak: all tools build/libdrover_dev.so
+	@DROVER_LIB=build/libdrover_dev.so LUA_PATH="$(LUA_DIRS)" luajit bench/soak.lua
+
 bench: all tools
 	@bench/run
 
@@ -221,6 +225,6 @@ clean:
 	rm -rf build
 
 .PHONY: all deps deps-run demo test oracles tools checks lint tsan torture \
-        fuzz kill proof bench install env clean
+        fuzz kill proof soak bench install env clean
 .DELETE_ON_ERROR:
 .SECONDARY:

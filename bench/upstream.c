@@ -5,9 +5,13 @@
  * "N@CLOCK ", its number and the sender's monotonic clock. It counts the
  * bodies that arrived whole. Steps at the head of a path change the answer:
  *   /status-503/… /delay-200/… /hang/… /close/… /cut-3/… /error-3/…
- *   /chunks-20/… /gap-5/…
- * GET /count, /last (the last POST as it came), /v1/models. It prints "port
- * N" when it listens, and ends by itself after --life seconds.
+ *   /chunks-20/… /gap-5/… /stall-2/… /nodone/… /interim/…
+ * or the name of a fault of upstream_plan.h. A body may ask as well, for
+ * itself: "user":"canary-7.once.close" (`once`: only the first body of that
+ * canary). A canary comes back in the reply and counts its bodies.
+ * GET /count, /last (the last POST as it came), /canaries-N (bodies of each
+ * canary from N on, a digit each), /drop (closes what is idle), /v1/models.
+ * It prints "port N" when it listens, and ends after --life seconds.
  *
  * SPDX-License-Identifier: MIT */
 #include <arpa/inet.h>
@@ -26,17 +30,16 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNS_MAX = 8192, IN_MAX = 65536, EVENTS_MAX = 256, REPLY_BYTES = 1000 };
+#include "upstream_plan.h"
 
-struct plan {                       /* what the path and body ask for */
-  int status, hang, close, stream, usage, chunks, cut, error;
-  int64_t delay_ns, gap_ns;
-};
+enum { CONNS_MAX = 8192, IN_MAX = 65536, EVENTS_MAX = 256, REPLY_BYTES = 1000,
+       CANARIES_MAX = 1 << 20, CANARIES_PAGE = 16384 };
 
 struct conn {
   int     fd;
   int     sent;                     /* chunks of the running stream */
   int     busy;                     /* a reply is due */
+  int     posted;                   /* it has had a POST */
   size_t  used;
   int64_t due_ns;                   /* of the next write; 0: none */
   struct plan plan;
@@ -51,8 +54,9 @@ struct server {
   struct conn *timed;               /* conns whose due_ns is set */
   struct conn *conns[CONNS_MAX];    /* by fd */
   char   json[REPLY_BYTES + 256];
-  size_t json_size, last_size;
+  size_t json_size, content_at, last_size;
   char   last[IN_MAX];
+  unsigned char canaries[CANARIES_MAX];         /* bodies of each */
 };
 
 
@@ -73,6 +77,7 @@ static void make_json(struct server *s) {
   size_t fill = REPLY_BYTES - strlen(head) - strlen(tail);
   int n = sprintf(s->json, "HTTP/1.1 200 OK\r\nContent-Type: application/json"
                   "\r\nContent-Length: %d\r\n\r\n%s", REPLY_BYTES, head);
+  s->content_at = (size_t)n;
   memset(s->json + n, 'x', fill);
   strcpy(s->json + n + fill, tail);
   s->json_size = (size_t)n + fill + strlen(tail);
@@ -140,14 +145,16 @@ static int put_piece(struct conn *c) {
     "\"choices\":%s}\n\n";
   static const char fault[] =
     "data: {\"error\":{\"message\":\"the model fell over\"}}\n\n";
-  char piece[512], sse[768];
+  char piece[512], sse[768], canary[16] = "";
   int n;
+  if (c->plan.canary)
+    snprintf(canary, sizeof canary, "c%u:", c->plan.canary);
   if (c->plan.error && c->sent >= c->plan.error)
     return put_chunk(c, fault, sizeof fault - 1)
            || put(c, "0\r\n\r\n", 5) ? -1 : 1;
   if (c->sent < c->plan.chunks) {
     snprintf(piece, sizeof piece, "[{\"index\":0,\"delta\":{\"content\":"
-             "\"%d@%019lld \"},\"finish_reason\":null}]", c->sent++,
+             "\"%s%d@%019lld \"},\"finish_reason\":null}]", canary, c->sent++,
              (long long)clock_ns());
     n = snprintf(sse, sizeof sse, shape, piece);
     return put_chunk(c, sse, n);
@@ -162,6 +169,8 @@ static int put_piece(struct conn *c) {
   n = snprintf(sse, sizeof sse, shape, piece);
   if (c->plan.usage && put_chunk(c, sse, n))
     return -1;
+  if (c->plan.nodone)
+    return put(c, "0\r\n\r\n", 5) ? -1 : 1;
   return put(c, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n", 24) ? -1 : 1;
 }
 
@@ -180,50 +189,101 @@ static int begin_stream(struct server *s, struct conn *c) {
 }
 
 
+static int put_fault(struct conn *c, const struct fault *f) {
+  struct linger at_once = { 1, 0 };
+  c->busy = f->then != FAULT_KEEP;
+  if (f->then == FAULT_RESET)
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  return put(c, f->bytes, strlen(f->bytes)) || c->busy ? -1 : 0;
+}
+
+
+/* A whole reply; with a canary its text begins with that. */
+static int put_json(struct server *s, struct conn *c) {
+  char own[sizeof s->json], canary[16];
+  if (!c->plan.canary)
+    return put(c, s->json, s->json_size);
+  int n = snprintf(canary, sizeof canary, "c%u:", c->plan.canary);
+  memcpy(own, s->json, s->json_size);
+  memcpy(own + s->content_at, canary, (size_t)n);
+  return put(c, own, s->json_size);
+}
+
+
 /* Answer a POST whose plan is made and whose delay is over; -1: close. */
 static int answer(struct server *s, struct conn *c) {
   static const char sorry[] = "{\"error\":{\"message\":\"asked for\","
     "\"type\":\"server_error\",\"param\":null,\"code\":null}}";
+  static const char early[] = "HTTP/1.1 103 Early\r\nLink: <x>\r\n\r\n";
   if (c->plan.close)
+    return -1;
+  if (c->plan.fault)
+    return put_fault(c, c->plan.fault);
+  if (c->plan.interim && put(c, early, sizeof early - 1))
     return -1;
   if (c->plan.stream && c->plan.status == 200)
     return begin_stream(s, c);
   c->busy = 0;
   if (c->plan.status != 200)
     return put_reply(c, c->plan.status, sorry, sizeof sorry - 1);
-  return put(c, s->json, s->json_size);
+  return put_json(s, c);
 }
 
 
-static void read_step(struct plan *p, const char *step, int n) {
-  const char *dash = memchr(step, '-', (size_t)n);
-  int value = dash ? atoi(dash + 1) : 0;
-  if (!strncmp(step, "status-", 7)) p->status = value;
-  else if (!strncmp(step, "delay-", 6)) p->delay_ns = value * 1000000LL;
-  else if (!strncmp(step, "gap-", 4)) p->gap_ns = value * 1000000LL;
-  else if (!strncmp(step, "chunks-", 7)) p->chunks = value;
-  else if (!strncmp(step, "cut-", 4)) p->cut = value;
-  else if (!strncmp(step, "error-", 6)) p->error = value;
-  else if (n == 4 && !strncmp(step, "hang", 4)) p->hang = 1;
-  else if (n == 5 && !strncmp(step, "close", 5)) p->close = 1;
+static struct plan plain_plan(const struct server *s) {
+  return (struct plan){ .status = 200, .chunks = s->chunks,
+                        .gap_ns = s->gap_ms * 1000000LL };
+}
+
+
+/* What a body asks for itself; it counts for its canary. */
+static void plan_of_body(struct server *s, struct plan *p, const char *body) {
+  const char *user = strstr(body, "\"user\":\"");
+  if (!user)
+    return;
+  read_steps(p, user + 8, "\"", '.');
+  if (!p->canary || p->canary >= CANARIES_MAX)
+    return;
+  unsigned char *count = &s->canaries[p->canary];
+  *count += *count < 9;
+  if (p->once && *count > 1) {
+    uint32_t canary = p->canary;
+    *p = plain_plan(s);
+    p->canary = canary;
+  }
 }
 
 
 static void make_plan(struct server *s, struct conn *c, const char *body) {
   struct plan *p = &c->plan;
-  *p = (struct plan){ .status = 200, .chunks = s->chunks,
-                      .gap_ns = s->gap_ms * 1000000LL };
+  *p = plain_plan(s);
   const char *path = strchr(c->in, ' ');
-  path = path ? path + 1 + strspn(path + 1, "/") : "";
-  while (*path && *path != ' ') {
-    int n = (int)strcspn(path, "/ ");
-    read_step(p, path, n);
-    path += n + (path[n] == '/');
-  }
+  if (path)
+    read_steps(p, path + 1 + strspn(path + 1, "/"), " ", '/');
+  plan_of_body(s, p, body);
   p->stream = strstr(body, "\"stream\":true")
            || strstr(body, "\"stream\": true");
   p->usage = strstr(body, "\"include_usage\":true")
           || strstr(body, "\"include_usage\": true");
+}
+
+
+static int answer_canaries(struct server *s, struct conn *c) {
+  char text[CANARIES_PAGE];
+  size_t from = strtoul(c->in + 14, NULL, 10), n = 0;
+  for (; n < sizeof text && from + n < CANARIES_MAX; n++)
+    text[n] = (char)('0' + s->canaries[from + n]);
+  return put_reply(c, 200, text, n);
+}
+
+
+/* Close the connections of POSTs that wait for another. */
+static void drop_idle(struct server *s) {
+  for (int fd = 0; fd < CONNS_MAX; fd++) {
+    struct conn *c = s->conns[fd];
+    if (c && c->posted && !c->busy && !c->used)
+      drop(s, c);
+  }
 }
 
 
@@ -234,7 +294,11 @@ static int answer_get(struct server *s, struct conn *c) {
   char text[128];
   if (!strncmp(c->in, "GET /last ", 10))
     return put_reply(c, 200, s->last, s->last_size);
-  if (strncmp(c->in, "GET /count ", 11))
+  if (!strncmp(c->in, "GET /canaries-", 14))
+    return answer_canaries(s, c);
+  if (!strncmp(c->in, "GET /drop ", 10))
+    drop_idle(s);
+  else if (strncmp(c->in, "GET /count ", 11))
     return put_reply(c, 200, models, sizeof models - 1);
   int n = snprintf(text, sizeof text,
                    "{\"bodies\":%llu,\"gone\":%llu,\"open\":%llu}",
@@ -256,7 +320,7 @@ static int take_request(struct server *s, struct conn *c, size_t body,
     s->bodies++;
     memcpy(s->last, c->in, size);
     s->last_size = size;
-    c->busy = 1;
+    c->busy = c->posted = 1;
     make_plan(s, c, c->in + body);
     if (c->plan.delay_ns) time_at(s, c, clock_ns() + c->plan.delay_ns);
     else if (!c->plan.hang) rc = answer(s, c);
@@ -309,6 +373,8 @@ static void fire(struct server *s, struct conn *c, int64_t now) {
     rc = c->plan.hang ? 0 : answer(s, c);
   } else if (c->plan.cut && c->sent >= c->plan.cut) {
     rc = -1;
+  } else if (c->plan.stall && c->sent >= c->plan.stall) {
+    rc = 0;                         /* and nothing more is due */
   } else {
     rc = put_piece(c);
     int64_t next = due + c->plan.gap_ns;
