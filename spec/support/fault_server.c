@@ -11,12 +11,13 @@
  *                   redirect=PORT;status=S  huge=N  endless  interim=N  raw=HEX
  *                   badchunk=zz|ext|max  die;rst  drip=MS
  *                   json=NAME (odd bodies)  usage=NAME (odd usage)
- *   cut at byte K   reset=K  close=K  stall=K
+ *   cut at byte K   reset=K  close=K  stall=K (K may be `turn`)
  *   streams         n=N;size=B;gap=MS  nofinish  nodone  nozero  sse=N (one
  *                   without role and usage, whatever was asked); and after
  *                   ;after=N events: hold cut rst ping=MS badjson error=S
  *                   badchunk half flood json=NAME
- *   any             hex=HEX (header lines)  first=N  flap=N  share=PERCENT
+ *   any             hex=HEX (header lines)  first=N  flap=N  every=N
+ *                   share=PERCENT
  *
  * Standard output: "port N" first, then "body SIZE PATH" for each complete
  * request, and "gone PATH" when the client left before the reply's end. Lines

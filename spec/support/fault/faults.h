@@ -20,11 +20,10 @@ static const char *const mids[] = { "hold", "cut", "rst", "ping", "badjson",
 
 static int error_event(struct conn *c) {
   char text[512], code[64];
-  long status = number(c, "error", 0);
   snprintf(text, sizeof text, "event: error\ndata: {\"error\":{\"message\":"
-           "\"fault in the stream\",\"type\":\"%s\",\"code\":%s%ld%s}}\n\n",
+           "\"fault in the stream\",\"type\":\"%s\",\"code\":%ld}}\n\n",
            word(c, "type", code, sizeof code, "overloaded_error"),
-           status ? "" : "\"", status, status ? "" : "\"");
+           number(c, "error", 529));
   chunk_text(c, text);
   say(&c->out, "0\r\n\r\n");
   return KEEP;
@@ -140,13 +139,20 @@ static int part(struct conn *c, long keep, int then) {
 }
 
 
+/* K, or `turn`: one byte further each time. */
+static long cut_at(const struct conn *c, const char *key) {
+  return is_word(c, key, "turn") ? c->turn / number(c, "every", 1)
+                                 : number(c, key, 0);
+}
+
+
 static int step_reset(struct conn *c) {
-  return part(c, number(c, "reset", 0), RESET);
+  return part(c, cut_at(c, "reset"), RESET);
 }
 
 
 static int step_close(struct conn *c) {
-  return part(c, number(c, "close", 0), SHUT);
+  return part(c, cut_at(c, "close"), SHUT);
 }
 
 
@@ -275,7 +281,7 @@ static int step_lines(struct conn *c) {
 
 
 static int step_interim(struct conn *c) {
-  for (long i = 0; i < number(c, "interim", 0); i++)
+  for (long i = 0; c->i == 0 && i < number(c, "interim", 0); i++)
     say(&c->out, "HTTP/1.1 103 Early\r\nLink: <x>\r\n\r\n");
   return good(c);
 }
@@ -406,11 +412,12 @@ enum { FAULTS = sizeof faults / sizeof *faults };
 
 
 /* first=N: the fault comes the first N times, then good replies. flap=N: N
- * times the fault, N times good, and so on. share=P: P of 100 times. */
+ * times the fault, N times good, and so on. every=N: each Nth time. share=P: P
+ * of 100 times. */
 static int is_good_turn(const struct conn *c, long turn) {
   long first = number(c, "first", -1), flap = number(c, "flap", 0);
-  long share = number(c, "share", 100);
-  if (first >= 0 && turn >= first)
+  long share = number(c, "share", 100), every = number(c, "every", 1);
+  if ((first >= 0 && turn >= first) || turn % every)
     return 1;
   if (flap > 0 && turn / flap % 2)
     return 1;

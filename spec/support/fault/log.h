@@ -48,6 +48,7 @@ static void log_body(struct conn *c) {
   if (!seen.records || seen.count >= RECORDS)
     return;
   struct record *r = &seen.records[c->record = seen.count++];
+  memset(r, 0, sizeof *r);
   r->conn = c->id;
   r->request = c->requests;
   r->size = c->body_size;
