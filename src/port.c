@@ -125,7 +125,7 @@ int port_call_closed(const drover_call *c) {
 
 
 /* Relaxed: a count read late is corrected by the resume that follows it, see
- * resume() in net/loop.c. */
+ * resume() in net/turn.c. */
 int port_call_full(const drover_call *c) {
   return __atomic_load_n(&c->unread, __ATOMIC_RELAXED) >= PORT_UNREAD_MAX;
 }

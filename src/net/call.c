@@ -94,7 +94,7 @@ enum net_limit net_call_due(const struct net_call *call, int64_t now_ns,
 
 
 /* A heap that has the timer moves it without memory, so only the first look,
- * in loop.c's begin(), has a failure to answer for. */
+ * in turn.c's begin(), has a failure to answer for. */
 int net_call_look(struct net_call *call, int64_t now_ns) {
   int64_t next = now_ns;            /* a deadline has passed: look at once */
   net_call_due(call, now_ns, &next);

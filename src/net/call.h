@@ -25,6 +25,10 @@ enum {
 
 struct net_loop;
 
+/* What a call's user asks of the thread: bits of net_call.asked. */
+enum net_ask { NET_ASK_BEGIN = 1, NET_ASK_CANCEL = 2, NET_ASK_RESUME = 4,
+               NET_ASK_LEAVE = 8 };
+
 /* Where a call's events go, and who holds it alive. */
 struct net_sink {
   int  (*push)(void *user, const drover_event *ev);   /* as port_push(…, 0) */

@@ -39,7 +39,7 @@ int net_http_start(struct net_call *call, const struct net_sink *sink,
 }
 
 
-/* The acquire pairs with the release in loop.c's end(): an ask after the end
+/* The acquire pairs with the release in turn.c's end(): an ask after the end
  * would only wake the transport for nothing. */
 static void ask(struct net_call *call, enum net_ask what) {
   if (!__atomic_load_n(&call->ended, __ATOMIC_ACQUIRE))

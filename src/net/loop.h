@@ -1,4 +1,5 @@
-/* loop: the transport thread: libcurl's multi handle over our own epoll.
+/* loop: the transport thread: libcurl's multi handle over our own epoll. This
+ * is its door; what the thread does is in turn.c.
  *
  *   submits (stack + eventfd) -> begin, cancel, leave, resume
  *   sockets, libcurl's timer  -> curl_multi_socket_action
@@ -13,10 +14,8 @@
 #ifndef DROVER_NET_LOOP_H
 #define DROVER_NET_LOOP_H
 
+#include "bell.h"
 #include "call.h"
-
-enum net_ask { NET_ASK_BEGIN = 1, NET_ASK_CANCEL = 2, NET_ASK_RESUME = 4,
-               NET_ASK_LEAVE = 8 };
 
 
 /* A reference to this process's transport, started if need be. DROVER_ENOMEM,
@@ -29,6 +28,13 @@ void net_loop_unref(struct net_loop *loop);     /* takes NULL; any thread */
  * is retained. 0, or -1 when the transport is stopped, or another process's. */
 int net_loop_ask(struct net_loop *loop, struct net_call *call,
                  enum net_ask what);
+
+
+/* Its bell, made when first asked for; it lives as long as the loop. Any
+ * thread. The second gives NULL when there is none, also without a loop. */
+int net_loop_bell(struct net_loop *loop, struct net_bell **out,
+                  drover_err *err);
+struct net_bell *net_loop_has_bell(struct net_loop *loop);
 
 
 /* End this process's transport and join it: running calls fail with

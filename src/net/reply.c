@@ -20,7 +20,7 @@ void net_reply_init(struct net_reply *r, struct net_out out, size_t body_max) {
 }
 
 
-/* Twice is right: net_http_free() does it again behind loop.c's end(). */
+/* Twice is right: net_http_free() does it again behind turn.c's end(). */
 void net_reply_deinit(struct net_reply *r) {
   buf_deinit(&r->head, 0);
   buf_deinit(&r->body, 0);
