@@ -8,6 +8,7 @@ local args = require "drover.cli.args"
 local place = require "drover.cli.place"
 local config = require "drover.gateway.config"
 local nginx_conf = require "drover.gateway.nginx"
+local redis = require "drover.redis"
 
 local _M = {}
 
@@ -72,10 +73,31 @@ local function settings_of(opts)
 end
 
 
+-- The router without what works inside nginx only; or nil, what is wrong
+-- with that.
+local function plain(router)
+  local limits = router.limits
+  local shared = type(limits) == "table" and limits.redis
+  if type(shared) ~= "table" then return router end
+  local ok, why = redis.read(shared, "limits.redis")
+  if not ok then return nil, why end
+  local copy = { limits = {} }
+  for name, value in pairs(router) do
+    if name ~= "limits" then copy[name] = value end
+  end
+  for name, value in pairs(limits) do
+    if name ~= "redis" then copy.limits[name] = value end
+  end
+  return copy
+end
+
+
 -- What is wrong with `router`, or nil: drover.new checks it; the router itself
 -- is nginx's to make. `file` is the configuration's; nil when it is ours.
 local function check_router(settings, file)
-  local ok, router, err = pcall(require("drover").new, settings.router)
+  local given, wrong = plain(settings.router)
+  if not given then return file .. ": " .. wrong end
+  local ok, router, err = pcall(require("drover").new, given)
   if not ok or not router then
     local why = tostring(ok and err.message or router)
     return file and file .. ": " .. why
