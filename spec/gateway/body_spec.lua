@@ -75,3 +75,22 @@ describe("gateway.body.request_id()", function()
     assert.is_nil(body.request_id(nil))
   end)
 end)
+
+
+describe("gateway.body.timeout()", function()
+  it("reads whole milliseconds, and names the header otherwise", function()
+    assert.equal(1.5, body.timeout("1500"))
+    assert.equal(0.001, body.timeout("1"))
+    assert.is_true(body.timeout(("9"):rep(400)) > 1e9)
+    local seconds, problem = body.timeout(nil)
+    assert.is_nil(seconds)
+    assert.is_nil(problem)
+    for _, bad in ipairs{ "", "0", "-5", "1.5", "1e3", "0x10", "5, 6", "5s",
+                          "inf", " 5" } do
+      seconds, problem = body.timeout(bad)
+      assert.is_nil(seconds)
+      assert.equal("x-request-timeout-ms", problem.param)
+      assert.truthy(problem.message:find("'x-request-timeout-ms'", 1, true))
+    end
+  end)
+end)

@@ -76,6 +76,22 @@ describe("drover serve", function()
     assert.matches("x%-request%-id: req_%x+", head)
   end)
 
+  it("waits no longer than the caller's x-request-timeout-ms", function()
+    local status, text = nginx.post(chat, model("hang"),
+                                    "-H 'x-request-timeout-ms: 50'")
+    assert.equal(504, status)
+    assert.truthy(error_of(text).message:find("timeout.total of 0.05 s", 1,
+                                              true), text)
+    assert.equal(200, nginx.post(chat, CHAT,
+                                 "-H 'x-request-timeout-ms: 99999999'"))
+    for _, bad in ipairs { "soon", "0", "-1", "1.5" } do
+      status, text = nginx.post(chat, CHAT,
+                                "-H 'x-request-timeout-ms: " .. bad .. "'")
+      assert.equal(400, status)
+      assert.equal("x-request-timeout-ms", error_of(text).param)
+    end
+  end)
+
   it("repeats the caller's x-request-id", function()
     local _, _, head = nginx.post(chat, CHAT, "-H 'x-request-id: mine-7'")
     assert.matches("x%-request%-id: mine%-7", head)

@@ -233,6 +233,17 @@ function _M.request_id(given)
 end
 
 
+-- Seconds that a caller waits, of its x-request-timeout-ms; or nil, and what
+-- is wrong where there is one that cannot be read.
+function _M.timeout(given)
+  if given == nil then return nil end
+  local ms = given:find("^%d+$") and tonumber(given) or 0
+  if ms >= 1 then return ms / 1000 end
+  return nil, wrong_value("x-request-timeout-ms",
+                          "must be a whole number of milliseconds, 1 or more")
+end
+
+
 -- The list that /v1/models answers.
 function _M.models(names, created)
   local list = {}

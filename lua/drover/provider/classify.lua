@@ -8,6 +8,8 @@ local retry_after = require "drover.provider.retry_after"
 
 local BODY_MAX = 65536
 local MESSAGE_MAX = 512
+local TEXT_MAX = 4096           -- of a message, that phrases are sought in
+local TOO_EARLY = 425           -- it will take the request, but not yet
 
 local _M = {}
 
@@ -25,7 +27,8 @@ end
 
 -- Each row: kind; codes, types and states that say so; beginnings of them;
 -- classes (plain) of x-amzn-errortype; phrases (patterns over lower case);
--- statuses; `also`, a further question.
+-- statuses; `also`, a further question. `billed`: whoever says so may have
+-- done the work; the others say that they did not begin.
 local rows = {
   {
     "quota",
@@ -108,17 +111,20 @@ local rows = {
     also = function(f) return f.status == 402 end,
   },
   {
-    "timeout",
+    "timeout", billed = true,
     words = set "DEADLINE_EXCEEDED",
     classes = { "ModelTimeout" },
     statuses = { [408] = true, [504] = true, [524] = true },
   },
   {
-    "overloaded",
+    "overloaded", billed = true,
     words = set "api_error server_error INTERNAL",
     also = function(f) return f.status >= 500 and f.status < 600 end,
   },
-  { "bad_request", also = function(f) return f.status >= 400 end },
+  {
+    "bad_request",
+    also = function(f) return f.status >= 400 and f.status < 500 end,
+  },
 }
 
 
@@ -170,7 +176,7 @@ local function fields_of(body)
   local value = #body <= BODY_MAX and json.decode(body) or nil
   if type(value) ~= "table" then
     f.message = nil
-    f.text = body:sub(1, 4096):lower()
+    f.text = body:sub(1, TEXT_MAX):lower()
     return f
   end
   f.parsed = value
@@ -191,7 +197,7 @@ local function fields_of(body)
   f.inner_status = tonumber(e.status_code) or tonumber(e.code)
                    or tonumber(e.status)
   read_details(f, e)
-  f.text = (f.message or ""):lower()
+  f.text = (f.message or ""):sub(1, TEXT_MAX):lower()
   return f
 end
 
@@ -230,13 +236,15 @@ local function matches(f, row)
 end
 
 
+-- The kind, and whether the work may have been done. A status that HTTP does
+-- not have, or a success that says an error, is malformed.
 local function kind_of(f)
   for _, row in ipairs(rows) do
     if matches(f, row) then
-      return row[1]
+      return row[1], row.billed or false
     end
   end
-  return "malformed"
+  return "malformed", f.status < 300
 end
 
 
@@ -251,28 +259,30 @@ end
 
 
 -- What the answer means: { kind, message, code, type, param, status,
--- retryable, retry_after, maybe_billed }. `headers` by lower-case name.
-function _M.read(status, headers, body)
+-- retryable, retry_after, maybe_billed }. `headers` by lower-case name; `now`
+-- in seconds since 1970, for replies without a Date; may be nil.
+function _M.read(status, headers, body, now)
   local f = fields_of(body)
   local parsed = type(f.parsed) == "table"
   local has_error = parsed and (f.parsed.error ~= nil or f.parsed[1] ~= nil)
   local out = {
     code = f.code, type = f.type, param = f.param, status = status,
     message = f.message and f.message:sub(1, MESSAGE_MAX) or nil,
-    maybe_billed = status < 300 or status == 408 or status == 500
-                   or status == 502 or status == 504,
   }
   if status < 300 and not has_error then
-    out.kind, out.retryable = "malformed", false
+    out.kind, out.retryable, out.maybe_billed = "malformed", false, true
     return out
   end
   f.status = true_status(status, f)
   f.class = headers["x-amzn-errortype"] or ""
   f.waits = headers["retry-after"] ~= nil and f.limit_source
-  out.kind = kind_of(f)
-  out.retryable = retryable[out.kind] or false
+  out.kind, out.maybe_billed = kind_of(f)
+  out.retryable = retryable[out.kind] or f.status == TOO_EARLY
   if out.retryable then
-    out.retry_after = retry_after.read(headers, f.delay, f.message)
+    out.retry_after = retry_after.read(headers, f.delay, f.message, now)
+  end
+  if headers["x-should-retry"] == "false" then
+    out.retryable = false       -- the server knows best
   end
   return out
 end

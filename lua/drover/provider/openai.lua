@@ -83,9 +83,35 @@ function _M.finish(raw)
 end
 
 
--- body -> the reply, an OpenAI chat completion; or nil and why not; or nil,
--- nil, true when it has an error member, which classify reads.
+local EMPTY = "empty_response"
+
+-- What a message without text may hold instead, or why it has none.
+local INSTEAD = { "tool_calls", "function_call", "refusal", "audio",
+                  "reasoning_content", "reasoning" }
+local without = { length = true, content_filter = true }
+
+
+local function says_nothing(choice)
+  local message = choice.message
+  if message.content ~= nil or without[choice.finish_reason] then
+    return false
+  end
+  for i = 1, #INSTEAD do
+    if message[INSTEAD[i]] ~= nil then
+      return false
+    end
+  end
+  return true
+end
+
+
+-- body -> the reply, an OpenAI chat completion; or nil, why not, nil and a
+-- code where there is one; or nil, nil, true when it has an error member,
+-- which classify reads.
 function _M.decode(body)
+  if not body:find("%S") then
+    return nil, "the body is empty", nil, EMPTY
+  end
   local reply, why = json.decode(body)
   if type(reply) ~= "table" then
     return nil, "the body is not a JSON object: " .. (why or type(reply))
@@ -94,9 +120,14 @@ function _M.decode(body)
     return nil, nil, true
   end
   local choices = reply.choices
+  if choices == nil or type(choices) == "table" and next(choices) == nil then
+    return nil, "the body has no choices", nil, EMPTY
+  end
   local first = type(choices) == "table" and choices[1]
   if type(first) ~= "table" or type(first.message) ~= "table" then
     return nil, "the body has no choices[0].message"
+  elseif says_nothing(first) then
+    return nil, "the answer holds nothing", nil, EMPTY
   end
   return reply
 end
@@ -215,10 +246,8 @@ function _M.finish_chunk(opening, reason)
 end
 
 
--- (status, headers, body) -> { kind, message, code, retryable, … }
-function _M.classify(status, headers, body)
-  return classify.read(status, headers, body)
-end
+-- (status, headers, body, now) -> { kind, message, code, retryable, … }
+_M.classify = classify.read
 
 
 return _M

@@ -198,8 +198,11 @@ end
 -- Begin a checked request; its client's leaving cancels it. nil when that
 -- was answered with an error.
 local function begin(asked)
-  local caller = asked.caller
-  local opts = caller and { key = caller.tenant } or nil
+  local caller, seconds = asked.caller, asked.seconds
+  local opts = caller and { key = caller.tenant } or seconds and {} or nil
+  if seconds then                       -- it only ever shortens
+    opts.timeout = { total = math.min(seconds, router.timeout.total) }
+  end
   local flight, err = router:begin(json.checked(asked.text, asked.request),
                                    opts, asked.request.stream == true)
   if not flight then
@@ -225,10 +228,15 @@ function routes.chat(_, caller)
     return refuse(status, message)
   end
   local request, problem = body.read(text)
-  if not request then
+  local seconds
+  if request then
+    seconds, problem = body.timeout(var.http_x_request_timeout_ms)
+  end
+  if problem then
     return refuse(400, problem.message, problem.param, problem.code)
   end
-  local asked = { text = text, request = request, caller = caller }
+  local asked = { text = text, request = request, caller = caller,
+                  seconds = seconds }
   if request.stream == true then
     handed[var.connection] = asked
     return ngx.exec("@stream")
