@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: MIT */
 #include "base/err.h"
 #include "hall.h"
+#include "node/upstream.h"
 
 
 static void mark(uint64_t *bits, uint32_t node) {
@@ -38,6 +39,7 @@ static int open_ticket(struct drover_router *r, drover_pick *p,
   p->ticket = holds ? ticket_open(r, node, take->tokens, permit) : 0;
   if (!p->ticket) {
     limit_cells_give(&r->cells, take->member, node, take->tokens);
+    node_upstream_give(&r->table.own[node], 1, take->tokens, p->now);
     node_breaker_leave(&r->table.rows[node], &r->table.own[node], permit,
                        BREAKER_NEUTRAL, p->now, 0);
     return holds ? drover_fail(err, DROVER_ERESOURCE, "all %u tickets of this "
@@ -68,6 +70,26 @@ static int full(struct drover_router *r, drover_pick *p,
 }
 
 
+/* The breaker's word, and what the node itself says is left. */
+static int enter(struct drover_router *r, drover_pick *p, uint32_t node,
+                 struct breaker_permit *permit, drover_err *err) {
+  drover_node *row = &r->table.rows[node];
+  struct node_row *own = &r->table.own[node];
+  double wait;
+  if (!node_breaker_enter(row, own, p->now, permit) &&
+      !(p->panic && node_breaker_panic(own, permit)))
+    return refuse(p, node, err, "may not be chosen");
+  if (node_upstream_take(own, tokens_of(p), p->now, &wait))
+    return DROVER_OK;
+  node_breaker_leave(row, own, permit, BREAKER_NEUTRAL, p->now, 0);
+  p->refused_scope = DROVER_SCOPE_NODE;
+  p->refused_kind = DROVER_LIMIT_UPSTREAM;
+  if (!(p->wait > 0) || wait < p->wait)
+    p->wait = wait;
+  return refuse(p, node, err, "says that nothing is left of its rate");
+}
+
+
 /* Of a row that may be chosen, room aside. */
 int claim_row(struct drover_router *r, drover_pick *p, uint32_t node,
                  drover_err *err) {
@@ -77,8 +99,9 @@ int claim_row(struct drover_router *r, drover_pick *p, uint32_t node,
   drover_node *row = &r->table.rows[node];
   struct node_row *own = &r->table.own[node];
   struct breaker_permit permit;
-  if (!node_breaker_enter(row, own, p->now, &permit))
-    return refuse(p, node, err, "may not be chosen");
+  int rc = enter(r, p, node, &permit, err);
+  if (rc)
+    return rc;
   struct limit_ask take = {
     .member = (uint32_t)member, .row = node, .tokens = tokens_of(p),
     .all_max = atom_get_u32(&r->shared->concurrent),
@@ -87,6 +110,7 @@ int claim_row(struct drover_router *r, drover_pick *p, uint32_t node,
   uint64_t sum;
   enum limit_verdict verdict = limit_cells_take(&r->cells, &take, &sum);
   if (verdict != LIMIT_TAKEN) {
+    node_upstream_give(own, 1, take.tokens, p->now);
     if (permit.probe)
       node_breaker_leave(row, own, &permit, BREAKER_NEUTRAL, p->now, 0);
     route_renew(r, node);

@@ -1,5 +1,5 @@
 /* feed: what an attempt's outcome says about its node, to the averages and the
- * breaker.
+ * breaker, and what a reply's headers say of the node's own limits.
  *
  * SPDX-License-Identifier: MIT */
 #include <math.h>
@@ -9,12 +9,19 @@
 #include "base/hash.h"
 #include "hall.h"
 #include "node/average.h"
+#include "node/upstream.h"
 
 
 /* What the outcome says about the node. A refusal of this one request (a bad
  * request, a content policy) still shows that the node answers; our own
  * mistakes and cancellations show nothing. */
 static enum breaker_verdict verdict_of(const drover_outcome *o, int sent) {
+  switch (o->code) {
+  case DROVER_ERATELIMITED: return BREAKER_LIMITED;
+  case DROVER_EUNAUTHORIZED: return BREAKER_REFUSED;
+  case DROVER_EQUOTA: return BREAKER_SPENT;
+  default: break;
+  }
   if (o->code && err_hurts_node(o->code))
     return BREAKER_FAILURE;
   if (!sent)
@@ -29,7 +36,7 @@ static enum breaker_verdict verdict_of(const drover_outcome *o, int sent) {
 }
 
 
-/* The jitter of an opening is drawn from the decision's number. */
+/* The jitter of a deadline is drawn from the decision's number. */
 static double jitter(double rnd, uint32_t epoch, uint32_t node) {
   uint64_t bits;
   memcpy(&bits, &rnd, sizeof bits);
@@ -38,26 +45,47 @@ static double jitter(double rnd, uint32_t epoch, uint32_t node) {
 }
 
 
-/* Averages take only outcomes that say something about the node. An opening
- * lowers the zone's hint `due_at`; two at once may leave the later one
- * there, which the next tick corrects. */
+/* Averages take only outcomes that say something about the node. The zone's
+ * hints follow a change at once; two changes at the same time may leave the
+ * wrong one there, which the next tick corrects. */
 void feed_node(struct drover_router *r, const struct ticket *t,
                const drover_outcome *o, double now, double rnd) {
   drover_node *row = &r->table.rows[t->node];
   struct node_row *own = &r->table.own[t->node];
-  enum breaker_verdict verdict = verdict_of(o, (int)t->sent);
-  int failed = verdict == BREAKER_FAILURE;
-  if (verdict != BREAKER_NEUTRAL) {
+  struct breaker_said said = {
+    .verdict = verdict_of(o, (int)t->sent), .retry_after = o->retry_after,
+  };
+  int failed = said.verdict > BREAKER_SUCCESS;
+  if (said.verdict != BREAKER_NEUTRAL) {
     struct node_sample s = {
       .failed = failed, .replied = !failed,
       .first_token_ms = o->first_token_ms, .token_ms = o->token_ms,
     };
     node_average_feed(row, own, &s, now);
   }
-  if (failed)
+  if (failed) {
     __atomic_store_n(&own->last_code, o->code, __ATOMIC_RELAXED);
-  double until = node_breaker_leave(row, own, &t->permit, verdict, now,
-                   failed ? jitter(rnd, t->permit.epoch, t->node) : 0);
-  if (until > 0 && until < atom_get_f64(&r->shared->due_at))
-    atom_set_f64(&r->shared->due_at, until);
+    said.rnd = jitter(rnd, t->permit.epoch, t->node);
+  }
+  switch (node_breaker_settle(row, own, &t->permit, &said, now)) {
+  case BREAKER_OUT:
+    if (node_breaker_deadline(own) < atom_get_f64(&r->shared->due_at))
+      atom_set_f64(&r->shared->due_at, node_breaker_deadline(own));
+    break;
+  case BREAKER_BACK:
+    atom_set_f64(&r->shared->slow_until, now + BREAKER_SLOW);
+    break;
+  case BREAKER_SAME:
+    break;
+  }
+}
+
+
+/* The version guards against a row that got another node while the reply was
+ * under way; its ticket is still open when this is called in time. */
+void drover_node_upstream(drover_router *r, uint32_t node, uint32_t version,
+                          const drover_upstream *u, double now) {
+  if (route_known(r, node) &&
+      atom_get_u32(&r->table.rows[node].version) == version)
+    node_upstream_set(&r->table.own[node], u, now);
 }

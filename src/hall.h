@@ -121,8 +121,9 @@ void feed_node(struct drover_router *r, const struct ticket *t,
 uint32_t route_renew(struct drover_router *r, uint32_t node);
 
 
-/* When the next probe is due, over all rows. */
-void route_plan_probes(struct drover_router *r);
+/* The zone's hints, over all rows: when the next probe is due or the next row
+ * has cooled, and how long some row is in its slow start. */
+void route_plan(struct drover_router *r);
 
 
 /* 1 when the table has such a row. 0 wraps to the top. */

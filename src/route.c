@@ -4,7 +4,8 @@
  * sum in the row (`inflight`): policies read that, only the claim is exact.
  *
  * A row that is out and due for its probe goes before the policy: a policy
- * that prefers what answers well would never choose it again.
+ * that prefers what answers well would never choose it again. Where too few
+ * are up for the load, those that are out take part (in_panic()).
  *
  * SPDX-License-Identifier: MIT */
 #include <math.h>
@@ -30,15 +31,18 @@ uint32_t route_renew(struct drover_router *r, uint32_t node) {
 
 /* ---- probes ---- */
 
-/* By each tick and after an operator's word, over all rows. Openings in
- * between lower the hint themselves (ticket.c), so it is late for nobody by
+/* By each tick and after an operator's word, over all rows. Changes in
+ * between move the hints themselves (feed.c), so they are late for nobody by
  * more than a tick. */
-void route_plan_probes(struct drover_router *r) {
+void route_plan(struct drover_router *r) {
   uint32_t count = atom_get_u32(r->table.count);
-  double due = INFINITY;
-  for (uint32_t i = 1; i <= count; i++)
+  double due = INFINITY, slow = 0;
+  for (uint32_t i = 1; i <= count; i++) {
     due = fmin(due, node_breaker_deadline(&r->table.own[i]));
+    slow = fmax(slow, node_breaker_slow_until(&r->table.own[i]));
+  }
   atom_set_f64(&r->shared->due_at, due);
+  atom_set_f64(&r->shared->slow_until, slow);
 }
 
 
@@ -48,14 +52,22 @@ static inline int any_due(const struct drover_router *r, double now) {
 }
 
 
-/* A row that may be probed by this request, or 0. */
-static uint32_t due_row(const struct node_view *v) {
-  if (v->pick->only)
-    return 0;
-  for (uint32_t i = 1; i <= v->count; i++)
-    if (atom_get_u32(&v->rows[i].state) != DROVER_UP && node_may(v, i))
-      return i;
-  return 0;
+/* A row that may be probed by this request, or 0. Rows that have cooled need
+ * no probe: they are up again, for the policy to choose. */
+static uint32_t due_row(struct drover_router *r, const struct node_view *v) {
+  double now = v->pick->now;
+  uint32_t woken = 0, row = 0;
+  for (uint32_t i = 1; i <= v->count && !row; i++) {
+    if (atom_get_u32(&v->rows[i].state) == DROVER_UP)
+      continue;
+    if (node_breaker_wake(&r->table.rows[i], &r->table.own[i], now))
+      woken++;
+    else if (!v->pick->only && node_may(v, i))
+      row = i;
+  }
+  if (woken)
+    route_plan(r);
+  return row;
 }
 
 
@@ -68,9 +80,11 @@ void drover_pick_begin(drover_router *r, drover_pick *p, double now,
   memset(p->masked, 0, sizeof p->masked);
   p->now = now;
   p->rnd = rnd >= 0 && rnd < 1 ? rnd : 0;
+  p->panic = p->refused_scope = p->refused_kind = 0;
+  p->wait = 0;
   if (any_due(r, now)) {
     struct node_view v = hall_view(r, p, p->rnd);
-    p->node = due_row(&v);
+    p->node = due_row(r, &v);
   }
 }
 
@@ -79,7 +93,8 @@ void drover_pick_begin(drover_router *r, drover_pick *p, double now,
  * the word may be stale after two settlings at once. */
 int drover_pick_may(drover_router *r, const drover_pick *p, uint32_t node) {
   struct node_view v = hall_view(r, p, p->rnd);
-  if (!route_known(r, node) || (p->only && p->only != node) || !node_able(&v, node))
+  if (!route_known(r, node) || (p->only && p->only != node) ||
+      !node_able(&v, node))
     return 0;
   return !node_full(&v, node) ||
          route_renew(r, node) < atom_get_u32(&v.rows[node].capacity);
@@ -88,6 +103,11 @@ int drover_pick_may(drover_router *r, const drover_pick *p, uint32_t node) {
 
 int drover_pick_tried(const drover_pick *p, uint32_t node) {
   return node - 1 < 512 && (p->tried[(node - 1) >> 6] >> ((node - 1) & 63) & 1);
+}
+
+
+static int is_masked(const drover_pick *p, uint32_t node) {
+  return p->masked[(node - 1) >> 6] >> ((node - 1) & 63) & 1;
 }
 
 
@@ -101,20 +121,61 @@ static int renew_full(struct drover_router *r, const struct node_view *v) {
 }
 
 
+/* Fewer than half of the model's rows are up, and those have no room: then the
+ * rows that are out for their health take part too. Not while one that is up
+ * has room, though this request has tried it: with three of four dead, a
+ * load spread over all would fail where one node still serves it. Not when
+ * all are out: there the probes find the first that is back. */
+static int in_panic(const struct node_view *v) {
+  uint32_t rows = 0, up = 0;
+  for (uint32_t i = 1; i <= v->count; i++) {
+    uint32_t state = atom_get_u32(&v->rows[i].state);
+    if (state >= DROVER_DRAINING ||
+        !node_table_takes(&v->own[i], v->pick->model))
+      continue;
+    rows++;
+    if (state != DROVER_UP)
+      continue;
+    up++;
+    if (!node_full(v, i) && !is_masked(v->pick, i))
+      return 0;
+  }
+  return up > 0 && up * 2 < rows;
+}
+
+
+/* The policy's answer among the rows that take part now; where the slow start
+ * of all of them leaves none, without it. */
+static uint32_t propose(struct drover_router *r, struct node_view *v) {
+  uint32_t node = node_policies[r->policy].pick(v);
+  if (!node && v->ramping) {
+    v->ramping = 0;
+    node = node_policies[r->policy].pick(v);
+  }
+  return node;
+}
+
+
 /* What policies see are advisory words, so before "none" is believed those
  * of rows that look full are renewed from the cells and the policy is asked
  * once more. */
-static uint32_t ask(struct drover_router *r, struct node_view *v) {
-  uint32_t only = v->pick->only;
-  if (only)
-    return drover_pick_may(r, v->pick, only) ? only : 0;
+static uint32_t ask(struct drover_router *r, drover_pick *p,
+                    struct node_view *v) {
+  if (p->only)
+    return drover_pick_may(r, p, p->only) ? p->only : 0;
   if (v->count == 0)
     return 0;
-  uint32_t node = any_due(r, v->pick->now) ? due_row(v) : 0;
+  uint32_t node = any_due(r, p->now) ? due_row(r, v) : 0;
   if (!node)
-    node = node_policies[r->policy].pick(v);
+    node = propose(r, v);
   if (!node && renew_full(r, v))
-    node = node_policies[r->policy].pick(v);
+    node = propose(r, v);
+  if (!node && !p->panic && in_panic(v)) {
+    p->panic = 1;
+    node = propose(r, v);
+    if (node)
+      drover_count(r, DROVER_PANIC);
+  }
   if (v->unqualified)
     drover_count(r, DROVER_UNQUALIFIED);
   return node;
@@ -125,47 +186,118 @@ static uint32_t ask(struct drover_router *r, struct node_view *v) {
  * and for trials. */
 int drover_pick_choose(drover_router *r, drover_pick *p, drover_err *err) {
   struct node_view v = hall_view(r, p, p->rnd);
-  p->node = ask(r, &v);
+  p->node = ask(r, p, &v);
   return p->node ? DROVER_OK : drover_pick_why(r, p, err);
+}
+
+
+/* ---- why none will do ---- */
+
+#define SOON 1.0                    /* seconds, that a probe's answer takes */
+
+struct census {                     /* of the rows that are not removed */
+  uint32_t present, takes, up, untried, full, kept, cooling;
+  double cooled, back;              /* seconds until the first of them is */
+};
+
+
+/* One row that takes the model. `kept`: it has room, but refused this decision
+ * for a limit of its own. */
+static void count_row(const struct node_view *v, uint32_t row,
+                      struct census *c) {
+  const struct node_row *own = &v->own[row];
+  const drover_pick *p = v->pick;
+  uint32_t state = atom_get_u32(&v->rows[row].state);
+  if (state >= DROVER_DRAINING)
+    return;
+  if (node_breaker_cooling(own, p->now)) {
+    c->cooling++;
+    c->cooled = fmin(c->cooled, node_breaker_out_for(own, p->now));
+  } else if (state != DROVER_UP && !node_breaker_due(own, p->now)) {
+    c->back = fmin(c->back, state == DROVER_PROBING
+                            ? SOON : node_breaker_out_for(own, p->now));
+  } else {
+    c->up++;
+    if (!p->again && drover_pick_tried(p, row))
+      return;
+    c->untried++;
+    c->kept += is_masked(p, row) && !node_full(v, row);
+    c->full += node_full(v, row);
+  }
+}
+
+
+static struct census take_census(const struct node_view *v) {
+  struct census c = { .cooled = INFINITY, .back = INFINITY };
+  for (uint32_t i = 1; i <= v->count; i++) {
+    if (atom_get_u32(&v->rows[i].state) == DROVER_REMOVED ||
+        (v->pick->only && v->pick->only != i))
+      continue;
+    c.present++;
+    if (!node_table_takes(&v->own[i], v->pick->model))
+      continue;
+    c.takes++;
+    count_row(v, i, &c);
+  }
+  return c;
+}
+
+
+static int refuse(drover_pick *p, enum drover_limit_kind kind, double wait) {
+  p->refused_scope = DROVER_SCOPE_NODE;
+  p->refused_kind = kind;
+  p->wait = wait;
+  return kind == DROVER_LIMIT_CONCURRENT ? DROVER_EOVERLOADED
+                                         : DROVER_ERATELIMITED;
+}
+
+
+/* Rows with room refused: refused_* and `wait` are what the claims left, the
+ * soonest of theirs; one that cools may be back before. */
+static int kept_back(drover_pick *p, const struct census *c, drover_err *err) {
+  int code = DROVER_ERATELIMITED;
+  if (p->refused_kind == DROVER_LIMIT_CONCURRENT)
+    code = DROVER_EOVERLOADED;
+  else if (p->refused_kind == DROVER_LIMIT_DAY ||
+           p->refused_kind == DROVER_LIMIT_MONTH)
+    code = DROVER_EQUOTA;
+  if (p->wait > c->cooled)
+    p->wait = c->cooled;
+  return drover_fail(err, code, "each of %u nodes is at a limit of its own",
+                     c->untried + c->cooling);
 }
 
 
 /* Only after a decision failed, so it may walk all rows. The narrowest true
  * reason is given, in this order, because it decides what the caller does:
- * configuration is wrong, wait for a probe, wait for room. The last one
- * counts as a refusal by a node's limit. */
+ * the configuration is wrong, wait until a node has cooled, or is probed, or
+ * has room. The last one counts as a refusal by a node's limit. */
 int drover_pick_why(drover_router *r, drover_pick *p, drover_err *err) {
   struct node_view v = hall_view(r, p, p->rnd);
-  uint32_t present = 0, takes = 0, up = 0, untried = 0;
-  for (uint32_t i = 1; i <= v.count; i++) {
-    uint32_t state = atom_get_u32(&v.rows[i].state);
-    if (state == DROVER_REMOVED || (p->only && p->only != i))
-      continue;
-    present++;
-    if (!node_table_takes(&v.own[i], p->model))
-      continue;
-    takes++;
-    if (state != DROVER_UP && (state >= DROVER_DRAINING ||
-                               !node_breaker_due(&v.own[i], p->now)))
-      continue;
-    up++;
-    untried += p->again || !drover_pick_tried(p, i);
-  }
-  if (!present)
+  struct census c = take_census(&v);
+  if (!c.present)
     return drover_fail(err, DROVER_ENONODE, p->only ? "the node is gone"
                        : "the router has no nodes");
-  if (!takes)
+  if (!c.takes)
     return drover_fail(err, DROVER_ENOTFOUND, "no node takes the model");
-  if (!up)
-    return drover_fail(err, DROVER_ENONODE, "none of %u nodes is up", takes);
-  if (!untried)
+  if (!c.up && c.cooling)
+    return drover_fail(err, refuse(p, DROVER_LIMIT_UPSTREAM, c.cooled),
+                       "each of %u nodes that could is out of its rate",
+                       c.cooling);
+  if (!c.up) {
+    p->wait = isinf(c.back) ? 0 : c.back;
+    return drover_fail(err, DROVER_ENONODE, "none of %u nodes is up", c.takes);
+  }
+  if (!c.untried)
     return drover_fail(err, DROVER_ENONODE, "each of %u nodes that are up was "
-                       "tried", up);
+                       "tried", c.up);
+  if (c.kept && !c.full)
+    return kept_back(p, &c, err);
   int m = ticket_member(r, NULL);
   if (m >= 0)
     atom_bump_u64(&r->tally.routers[m].refused[TALLY_LIMIT_NODE], 1);
-  return drover_fail(err, DROVER_EOVERLOADED, "each of %u nodes is at its "
-                     "capacity", untried);
+  return drover_fail(err, refuse(p, DROVER_LIMIT_CONCURRENT, 0), "each of %u "
+                     "nodes is at its capacity", c.untried);
 }
 
 
@@ -183,7 +315,7 @@ int drover_pick_node(drover_router *r, drover_pick *p, double now, double rnd,
   struct node_view v = hall_view(r, p, rnd);
   uint32_t tries = v.count;
   do {
-    uint32_t node = ask(r, &v);
+    uint32_t node = ask(r, p, &v);
     if (!node)
       break;
     int rc = claim_row(r, p, node, err);

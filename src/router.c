@@ -14,6 +14,9 @@
 #include "hall.h"
 #include "node/average.h"
 #include "node/breaker.h"
+#include "node/outlier.h"
+#include "node/share.h"
+#include "node/upstream.h"
 
 enum { NODES = 256, MEMBERS = 64, MEMBERS_MAX = 256,
        TICKETS = 4096, TICKETS_MAX = 65536, CONCURRENT = 100,
@@ -318,6 +321,7 @@ int drover_node_add(drover_router *r, const drover_node_config *c, double now,
   /* One that was applied meanwhile has not seen this row: look again. */
   if (row > 0 && c->generation && c->generation < applied(r))
     node_table_retire(&r->table, applied(r));
+  route_plan(r);
   return row;
 }
 
@@ -335,7 +339,7 @@ static int set_admin(drover_router *r, const char *id, enum breaker_admin to,
   if (row < 0)
     return row;
   node_breaker_admin(&r->table.rows[row], &r->table.own[row], to, only_from);
-  route_plan_probes(r);
+  route_plan(r);
   return DROVER_OK;
 }
 
@@ -348,6 +352,18 @@ int drover_node_remove(drover_router *r, const char *id) {
 int drover_node_drain(drover_router *r, const char *id, int drain) {
   return drain ? set_admin(r, id, BREAKER_DRAINING, BREAKER_ACTIVE)
                : set_admin(r, id, BREAKER_ACTIVE, BREAKER_DRAINING);
+}
+
+
+int drover_node_clear(drover_router *r, const char *id, double now) {
+  int row = node_table_find(&r->table, id);
+  (void)now;
+  if (row < 0)
+    return row;
+  node_breaker_clear(&r->table.rows[row], &r->table.own[row]);
+  node_upstream_clear(&r->table.own[row]);
+  route_plan(r);
+  return DROVER_OK;
 }
 
 
@@ -403,6 +419,8 @@ int drover_node_stat(drover_router *r, uint32_t node, drover_node_stats *out,
     .health_score = (double)node_average_score(&r->table.rows[node], own),
     .load = (double)atom_get_f32(&own->score_load),
     .out_for = node_breaker_out_for(own, now),
+    .why = (int32_t)node_breaker_why(own),
+    .success_share = node_share_rate(own, now),
     .seen_ago = now - atom_get_f64(&own->seen_at),
     .fails = node_breaker_fails(own),
     .last_code = __atomic_load_n(&own->last_code, __ATOMIC_RELAXED),
@@ -430,9 +448,12 @@ int drover_tick(drover_router *r, double now) {
     slot = member_reap(&r->members, self, (uint32_t)slot + 1);
   }
   uint32_t count = atom_get_u32(r->table.count);
-  for (uint32_t i = 1; i <= count; i++)
+  for (uint32_t i = 1; i <= count; i++) {
     route_renew(r, i);
-  route_plan_probes(r);
+    node_breaker_tend(&r->table.rows[i], &r->table.own[i], now);
+  }
+  node_outlier_tick(&r->table, now);
+  route_plan(r);
   /* One process ages the averages for each stretch of time. */
   double last = atom_get_f64(&r->shared->ticked_at);
   if (now > last && __atomic_compare_exchange(&r->shared->ticked_at, &last,

@@ -4,6 +4,7 @@
 local ffi = require "ffi"
 local c = require "spec.support.c"
 local router = require "spec.support.router"
+local breaker = require "spec.model.breaker"
 local C = c.lib
 
 local NODES, CAPACITY, CONCURRENT, STEPS, SEEDS = 4, 3, 8, 2000, 12
@@ -19,79 +20,47 @@ local function lots(seed)
 end
 
 
--- ---- the model: one table a node, no packing, no clock units ----
+-- ---- the model: spec/model/breaker.lua and what is in flight ----
+
+local SHOWN = { up = C.DROVER_UP, probing = C.DROVER_PROBING,
+                out = C.DROVER_OUT, draining = C.DROVER_DRAINING }
+
 
 local function new_model()
-  local m = { nodes = {}, open = {} }
+  local m = { nodes = {} }
   for i = 1, NODES do
-    m.nodes[i] = { state = "closed", fails = 0, k = 0, epoch = 0, inflight = 0,
-                   admin = "active", closed_at = 0, attempts = 0 }
+    m.nodes[i] = { breaker = breaker.new("active", 0), inflight = 0,
+                   attempts = 0 }
   end
   return m
 end
 
 
-local function shown(n)
-  if n.admin == "draining" then
-    return C.DROVER_DRAINING
-  end
-  return n.state == "closed" and C.DROVER_UP
-      or n.state == "open" and C.DROVER_OUT or C.DROVER_PROBING
-end
-
-
 local function may(n, now)
-  return n.admin == "active" and n.inflight < CAPACITY and
-         (n.state == "closed" or now >= n.deadline)
+  local b = n.breaker
+  return b.admin == "active" and n.inflight < CAPACITY and
+         (b.state == "closed" or b:due(now))
 end
 
 
-local function claim(m, i, now)
-  local n = m.nodes[i]
-  local t = { node = i, epoch = n.epoch, probe = n.state ~= "closed" }
-  if t.probe then
-    n.state, n.deadline = "probe", now + 30
-  end
-  n.inflight = n.inflight + 1
-  return t
-end
-
-
-local function fail(n, now, read_deadline)
-  n.fails = n.fails + 1
-  if n.state == "probe" or n.fails >= 5 then
-    if n.state == "closed" then
-      n.k = math.max(0, n.k - math.floor(math.max(0, now - n.closed_at) / 60))
-    end
-    local d = math.min(300, 5 * 2 ^ n.k)
-    n.state, n.epoch, n.k = "open", n.epoch + 1, math.min(n.k + 1, 6)
-    -- The draw itself is the library's: it must lie in equal jitter's range.
-    n.deadline = now + read_deadline()
-    assert(n.deadline >= now + d / 2 - 1e-6 and n.deadline <= now + d + 0.011,
-           "jitter")
-  end
-end
-
-
-local function settle(m, t, verdict, now, read_deadline)
-  local n = m.nodes[t.node]
+-- The jitter is drawn inside the library, so the model is told the deadline:
+-- no earlier than without jitter, and no later than with all of it.
+local function settle(s, t, said)
+  local n = s.m.nodes[t.node]
   n.inflight = n.inflight - 1
   if t.sent then
     n.attempts = n.attempts + 1
   end
-  if t.epoch ~= n.epoch or n.state ~= (t.probe and "probe" or "closed") then
-    return
-  end
-  if verdict == "failure" then
-    fail(n, now, read_deadline)
-  elseif verdict == "success" then
-    n.fails = 0
-    if n.state == "probe" then
-      n.closed_at = now
-    end
-    n.state = "closed"
-  elseif n.state == "probe" then
-    n.state, n.deadline = "open", now
+  local was = n.breaker.deadline
+  n.breaker:settle(t.permit, said, s.now)
+  C.drover_node_stat(s.r, t.node, s.stats, s.now)
+  if n.breaker.deadline ~= was and s.stats.out_for > 0 then
+    local least, got = n.breaker.deadline, s.now + s.stats.out_for
+    local most = said.retry_after == 0 and said.verdict == "limited"
+                 and math.max(s.now + 60, s.now + 2 * (least - s.now))
+                 or s.now + 2 * (least - s.now)
+    assert(got >= least and got <= most + 1 / 64, "deadline")
+    n.breaker.deadline = got
   end
 end
 
@@ -103,8 +72,16 @@ local RESULTS = {
   { code = C.DROVER_OK, verdict = "success" },
   { code = C.DROVER_ERESET, verdict = "failure" },
   { code = C.DROVER_ETIMEOUT, verdict = "failure" },
+  { code = C.DROVER_EOVERLOADED, verdict = "failure", retry_after = 2 },
+  { code = C.DROVER_ERATELIMITED, verdict = "limited" },
   { code = C.DROVER_EBADREQUEST, verdict = "success" },
   { code = C.DROVER_ECANCELLED, verdict = "neutral" },
+  { code = C.DROVER_ERATELIMITED, verdict = "limited", retry_after = 20 },
+  { code = C.DROVER_OK, verdict = "success" },
+  { code = C.DROVER_OK, verdict = "success" },
+  { code = C.DROVER_OK, verdict = "success" },
+  { code = C.DROVER_EUNAUTHORIZED, verdict = "refused" },
+  { code = C.DROVER_EQUOTA, verdict = "spent" },
 }
 
 local run = {}
@@ -120,12 +97,15 @@ function run.claim(s)
     assert.equal(C.DROVER_EAGAIN, rc)
   elseif #s.open >= CONCURRENT then
     assert.equal(C.DROVER_EOVERLOADED, rc)
-    if s.m.nodes[i].state ~= "closed" then          -- the permit is given back
-      s.m.nodes[i].state, s.m.nodes[i].deadline = "open", s.now
-    end
+    local b = s.m.nodes[i].breaker
+    b:settle(b:enter(s.now), { verdict = "neutral", retry_after = 0 }, s.now)
   else
     assert.equal(0, rc)
-    s.open[#s.open + 1] = { p = p, t = claim(s.m, i, s.now) }
+    local n = s.m.nodes[i]
+    n.inflight = n.inflight + 1
+    s.open[#s.open + 1] = {
+      p = p, t = { node = i, permit = n.breaker:enter(s.now) },
+    }
   end
 end
 
@@ -144,37 +124,43 @@ function run.settle(s)
     return
   end
   local one = table.remove(s.open, s.lot(#s.open))
-  local result = RESULTS[s.lot(s.sick and 4 or #RESULTS)]
+  local result = RESULTS[s.lot(s.sick and 6 or #RESULTS)]
   local verdict = result.verdict
   if verdict == "success" and not one.t.sent then
     verdict = "neutral"
   end
   local copy = ffi.new("drover_pick", one.p)
-  assert.equal(0, C.drover_ticket_done(s.r, one.p,
-                                       router.outcome{ code = result.code },
-                                       s.now))
+  assert.equal(0, C.drover_ticket_done(s.r, one.p, router.outcome{
+    code = result.code, retry_after = result.retry_after or 0,
+  }, s.now))
   assert.equal(C.DROVER_ECLOSED,
                C.drover_ticket_done(s.r, copy, router.outcome(), s.now))
-  settle(s.m, one.t, verdict, s.now, function()
-    C.drover_node_stat(s.r, one.t.node, s.stats, s.now)
-    return s.stats.out_for
-  end)
+  settle(s, one.t, { verdict = verdict, rnd = 0,
+                     retry_after = result.retry_after or 0 })
 end
 
 
 function run.drain(s)
   local i = s.lot(NODES)
-  local n = s.m.nodes[i]
-  local drain = n.admin == "active" and s.lot() < 0.2
-  n.admin = drain and "draining" or "active"
+  local b = s.m.nodes[i].breaker
+  local drain = b.admin == "active" and s.lot() < 0.2
+  b.admin = drain and "draining" or "active"
   assert.equal(0, C.drover_node_drain(s.r, "n" .. i, drain and 1 or 0))
 end
 
 
 function run.tick(s)
-  s.now = s.now + math.floor(s.lot() ^ 4 * 5000) / 128
+  s.now = s.now + math.floor(s.lot() ^ 4 * 5000) / 64
   s.sick = s.lot() < 0.4
   assert.equal(0, C.drover_tick(s.r, s.now))
+  for i, n in ipairs(s.m.nodes) do
+    n.breaker:tend(s.now)
+    C.drover_node_stat(s.r, i, s.stats, s.now)
+    if s.stats.why == C.DROVER_WHY_OUTLIER and n.breaker.why ~= "outlier" then
+      n.breaker:eject(s.now, 0)
+      n.breaker.deadline = s.now + s.stats.out_for
+    end
+  end
 end
 
 
@@ -183,8 +169,11 @@ local function compare(s)
   for i, n in ipairs(s.m.nodes) do
     local row = C.drover_nodes(s.r)[i]
     C.drover_node_stat(s.r, i, s.stats, s.now)
-    assert.same({ n.inflight, n.inflight, shown(n), math.min(n.fails, 15),
-                  n.attempts },
+    if n.breaker:cooled(s.now) and row.state == C.DROVER_UP then
+      n.breaker.state = "closed"        -- a decision woke it
+    end
+    assert.same({ n.inflight, n.inflight, SHOWN[n.breaker:shown()],
+                  n.breaker.fails, n.attempts },
                 { row.inflight, C.drover_inflight(s.r, i), row.state,
                   s.stats.fails, s.stats.requests })
     assert(row.inflight <= CAPACITY)

@@ -26,7 +26,7 @@ struct node_row {
   float weight;
   uint32_t spare;
   drover_limit limits[2];
-  uint64_t upstream[4], room[2], share[10], pad[6], models[64];
+  uint64_t upstream[6], share[10], pad[6], models[64];
 };
 ]]
 

@@ -1,68 +1,12 @@
-/* breaker: see breaker.h. All changes go through change(): read the word,
- * make the next, swap, then show the state to the policies.
+/* breaker: see breaker.h, which has the rules. All changes go through
+ * change(): read the word, make the next, swap, then show the state to the
+ * policies.
  *
  * SPDX-License-Identifier: MIT */
 #include "breaker.h"
 
-#include <math.h>
-
-/* In the word's two low bits. K_MAX: 5 s * 2^6 is past the cap of 300 s, so
- * more doublings would change nothing but the way back. */
-enum { CLOSED, OPEN, PROBE };
-
-enum { FAILS_MAX = 15, K_MAX = 6 };
-#define DEADLINE_MAX ((UINT64_C(1) << 34) - 1)
-#define PER_SECOND 128.0            /* the deadline's unit; 4 years fit */
-
-/* The usual word is closed, active and without failures: these bits are 0. */
-#define UNUSUAL UINT64_C(0xf0f)
-_Static_assert(CLOSED == 0 && BREAKER_ACTIVE == 0, "the usual word is zeros");
-
-/* The word taken apart, for code that decides; widths as the head of
- * breaker.h draws them. */
-struct fields {
-  uint64_t deadline;
-  uint32_t epoch, fails, k, admin, state;
-};
-
-
-/* Masks and shifts here and in pack() are the only places that know the
- * layout; UNUSUAL above is `fails`, `admin` and `state` of it. */
-static struct fields unpack(uint64_t w) {
-  return (struct fields){
-    .deadline = w >> 28, .epoch = w >> 12 & 0xffff, .fails = w >> 8 & 15,
-    .k = w >> 4 & 15, .admin = w >> 2 & 3, .state = w & 3,
-  };
-}
-
-
-/* `deadline` has been cut to 34 bits by units(); the epoch wraps at 16, and
- * 65536 openings while one request is in flight do not happen. */
-static uint64_t pack(struct fields f) {
-  return f.deadline << 28 | (uint64_t)(f.epoch & 0xffff) << 12 |
-         (uint64_t)f.fails << 8 | (uint64_t)f.k << 4 |
-         (uint64_t)f.admin << 2 | f.state;
-}
-
-
-/* Rounded up: never due before its time. */
-static uint64_t units(double seconds) {
-  double u = ceil(seconds * PER_SECOND);
-  if (!(u > 0))
-    return 0;
-  return u < (double)DEADLINE_MAX ? (uint64_t)u : DEADLINE_MAX;
-}
-
-
-/* What policies and operators see: the operator's word goes before the
- * breaker's, so a draining node shows as draining even when it is out. */
-static uint32_t state_of(uint64_t word) {
-  static const uint32_t shown[] = { DROVER_UP, DROVER_OUT, DROVER_PROBING };
-  struct fields f = unpack(word);
-  if (f.admin == BREAKER_REMOVED)
-    return DROVER_REMOVED;
-  return f.admin == BREAKER_DRAINING ? DROVER_DRAINING : shown[f.state];
-}
+#include "share.h"
+#include "state.h"
 
 
 static uint64_t word_of(const struct node_row *own) {
@@ -76,7 +20,8 @@ static void show(drover_node *row, const struct node_row *own) {
   uint64_t word;
   do {
     word = word_of(own);
-    __atomic_store_n(&row->state, state_of(word), __ATOMIC_SEQ_CST);
+    __atomic_store_n(&row->state, node_state_shown(node_state_unpack(word)),
+                     __ATOMIC_SEQ_CST);
   } while (word != word_of(own));
 }
 
@@ -84,8 +29,8 @@ static void show(drover_node *row, const struct node_row *own) {
 /* Sequentially consistent, the partner of node_breaker_holds(): of a claim
  * behind its fence and a removal, one sees the other. */
 static int change(drover_node *row, struct node_row *own, uint64_t from,
-                  struct fields to) {
-  if (!__atomic_compare_exchange_n(&own->breaker, &from, pack(to), 0,
+                  struct node_state to) {
+  if (!__atomic_compare_exchange_n(&own->breaker, &from, node_state_pack(to), 0,
                                    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
     return 0;
   show(row, own);
@@ -93,38 +38,57 @@ static int change(drover_node *row, struct node_row *own, uint64_t from,
 }
 
 
-static int due(struct fields f, double now) {
-  return f.state != CLOSED && f.admin == BREAKER_ACTIVE &&
-         now * PER_SECOND >= (double)f.deadline;
-}
-
+/* ---- into the row ---- */
 
 int node_breaker_due(const struct node_row *own, double now) {
-  return due(unpack(atom_get_u64(&own->breaker)), now);
+  return node_state_due(node_state_unpack(atom_get_u64(&own->breaker)), now);
 }
 
 
 /* The swap to PROBE is the permit: of all processes that find the row due
  * one wins, and the others read PROBE with a new lease and are refused. A
- * lease that has run out (its prober died) is due again like an opening. */
+ * lease that has run out (its prober died) is due again like an opening. Each
+ * permit has an epoch of its own: whoever held the one before is late. */
 int node_breaker_enter(drover_node *row, struct node_row *own, double now,
                        struct breaker_permit *out) {
   for (;;) {
     uint64_t word = word_of(own);
-    struct fields f = unpack(word);
+    struct node_state f = node_state_unpack(word);
     out->epoch = f.epoch;
-    out->probe = f.state != CLOSED;
+    out->probe = BREAKER_USUAL;
     if (f.admin != BREAKER_ACTIVE)
       return 0;
-    if (f.state == CLOSED)
+    if (f.state == STATE_CLOSED)
       return 1;
-    if (!due(f, now))
+    if (!node_state_due(f, now))
       return 0;
-    f.state = PROBE;
-    f.deadline = units(now + BREAKER_LEASE);
+    if (f.state == STATE_COOL) {
+      f.state = STATE_CLOSED;
+    } else {
+      f.state = STATE_PROBE;
+      f.deadline = node_state_units(now + BREAKER_LEASE);
+      f.epoch = out->epoch = (f.epoch + 1) & STATE_EPOCHS;
+      out->probe = BREAKER_PROBE;
+    }
     if (change(row, own, word, f))
       return 1;
   }
+}
+
+
+int node_breaker_ejected(const struct node_row *own) {
+  struct node_state f = node_state_unpack(atom_get_u64(&own->breaker));
+  if (f.admin != BREAKER_ACTIVE || node_state_of_key(f))
+    return 0;
+  return f.state == STATE_OPEN || f.state == STATE_PROBE;
+}
+
+
+int node_breaker_panic(const struct node_row *own,
+                       struct breaker_permit *out) {
+  out->epoch = node_state_unpack(word_of(own)).epoch;
+  out->probe = BREAKER_PANIC;
+  return node_breaker_ejected(own);
 }
 
 
@@ -132,71 +96,153 @@ int node_breaker_enter(drover_node *row, struct node_row *own, double now,
  * matter to this request, an opening does. */
 int node_breaker_holds(const struct node_row *own,
                        const struct breaker_permit *permit) {
-  struct fields f = unpack(word_of(own));
+  struct node_state f = node_state_unpack(word_of(own));
   return f.admin == BREAKER_ACTIVE && f.epoch == permit->epoch &&
-         (f.state == CLOSED || permit->probe);
+         (f.state == STATE_CLOSED || permit->probe != BREAKER_USUAL);
 }
 
 
-/* The next opening; from a closed row, healthy minutes have lowered k. */
-static struct fields opened(struct fields f, double now, double rnd) {
-  if (f.state == CLOSED) {
-    double healthy = now - (double)f.deadline / PER_SECOND;
-    uint32_t off = healthy > 0 ? (uint32_t)fmin(healthy / BREAKER_HEAL, 15) : 0;
-    f.k = f.k > off ? f.k - off : 0;
+/* ---- out of the row ---- */
+
+/* Of a reply whose epoch is not the row's, or of one let in by panic. */
+static enum breaker_turn late(drover_node *row, struct node_row *own,
+                              const struct breaker_said *said, double now) {
+  double wait = node_state_wait(said, BREAKER_CAP);
+  if (!(wait > 0) || (said->verdict != BREAKER_FAILURE &&
+                      said->verdict != BREAKER_LIMITED))
+    return BREAKER_SAME;
+  for (;;) {
+    uint64_t word = word_of(own), to = node_state_units(now + wait);
+    struct node_state f = node_state_unpack(word);
+    if (f.state == STATE_CLOSED || f.state == STATE_PROBE || f.deadline >= to)
+      return BREAKER_SAME;
+    f.deadline = to;
+    if (change(row, own, word, f))
+      return BREAKER_OUT;
   }
-  double d = fmin(BREAKER_BASE * (double)(1u << f.k), BREAKER_CAP);
-  f.deadline = units(now + d / 2 + rnd * d / 2);    /* later than any before */
-  f.k = f.k < K_MAX ? f.k + 1 : K_MAX;
-  f.epoch++;
-  f.state = OPEN;
-  return f;
 }
 
 
-/* The state machine in the head of breaker.h, as a function of the word
- * alone: pure, so that leave() can try it again when its swap fails. */
-static struct fields next(struct fields f, enum breaker_verdict verdict,
-                          double now, double rnd) {
-  if (verdict == BREAKER_SUCCESS) {
-    f.fails = 0;
-    if (f.state == PROBE)
-      f.deadline = units(now);      /* closed: counted from here */
-    f.state = CLOSED;
-  } else if (verdict == BREAKER_FAILURE) {
-    f.fails = f.fails < FAILS_MAX ? f.fails + 1 : FAILS_MAX;
-    if (f.state == PROBE || f.fails >= BREAKER_FAILS)
-      f = opened(f, now, rnd);
-  } else if (f.state == PROBE) {
-    f.state = OPEN;                 /* nothing learned: due at once */
-    f.deadline = units(now);
-  }
-  return f;
+static int low_share(const struct node_row *own, double now) {
+  struct node_share s = node_share_sum(own, now);
+  return s.all >= BREAKER_LEAST && s.ok * 2 < s.all;
+}
+
+
+static void weigh(drover_node *row, const struct node_row *own, double now) {
+  float weight = atom_get_f32(&own->weight) * node_breaker_part(own, now);
+  if (atom_get_f32(&row->weight) != weight)
+    atom_set_f32(&row->weight, weight);
+}
+
+
+/* What went wrong before the closing says nothing of the row as it is now. */
+static enum breaker_turn turned(drover_node *row, struct node_row *own,
+                                uint32_t from, uint32_t to, double now) {
+  if (from != STATE_PROBE || to != STATE_CLOSED)
+    return to == STATE_CLOSED ? BREAKER_SAME : BREAKER_OUT;
+  node_share_clear(own);
+  weigh(row, own, now);
+  return BREAKER_BACK;
+}
+
+
+/* A ticket's state is that of its permit, or COOL; the epoch says all else. */
+static int is_late(struct node_state f, const struct breaker_permit *permit) {
+  if (f.epoch != permit->epoch || permit->probe == BREAKER_PANIC)
+    return 1;
+  if (permit->probe == BREAKER_PROBE)
+    return f.state != STATE_PROBE;
+  return f.state != STATE_CLOSED && f.state != STATE_COOL;
 }
 
 
 /* The quick way out is the usual one: a success on a closed row without
- * failures changes nothing and costs one load. A late reply is recognised by
- * the epoch, a reply to a probe that was overtaken by its lease by the
- * state; neither says anything about the row as it is now. */
-double node_breaker_leave(drover_node *row, struct node_row *own,
-                          const struct breaker_permit *permit,
-                          enum breaker_verdict verdict, double now,
-                          double rnd) {
-  for (;;) {
-    uint64_t word = atom_get_u64(&own->breaker);
-    if (!(word & UNUSUAL) && verdict != BREAKER_FAILURE)
-      return 0;                     /* whatever the epoch: nothing to change */
-    struct fields f = unpack(word);
-    uint32_t wanted = permit->probe ? PROBE : CLOSED;
-    if (f.epoch != permit->epoch || f.state != wanted)
-      return 0;
-    struct fields to = next(f, verdict, now, rnd);
-    if (pack(to) == word)
-      return 0;
+ * failures is added to the share and changes nothing. */
+enum breaker_turn node_breaker_settle(drover_node *row, struct node_row *own,
+                                      const struct breaker_permit *permit,
+                                      const struct breaker_said *said,
+                                      double now) {
+  enum breaker_verdict verdict = said->verdict;
+  uint64_t word = atom_get_u64(&own->breaker);
+  if (is_late(node_state_unpack(word), permit))
+    return late(row, own, said, now);
+  if (verdict >= BREAKER_SUCCESS && verdict <= BREAKER_LIMITED)
+    node_share_add(own, verdict == BREAKER_SUCCESS, now);
+  int low = verdict == BREAKER_FAILURE && low_share(own, now);
+  for (;; word = word_of(own)) {
+    if (!(word & STATE_UNUSUAL) && verdict <= BREAKER_SUCCESS)
+      return BREAKER_SAME;
+    struct node_state f = node_state_unpack(word);
+    if (is_late(f, permit))
+      return late(row, own, said, now);
+    struct node_state to = node_state_next(f, said, low, now);
+    if (node_state_pack(to) == word)
+      return BREAKER_SAME;
     if (change(row, own, word, to))
-      return to.state == OPEN ? (double)to.deadline / PER_SECOND : 0;
+      return turned(row, own, f.state, to.state, now);
   }
+}
+
+
+enum breaker_turn node_breaker_leave(drover_node *row, struct node_row *own,
+                                     const struct breaker_permit *permit,
+                                     enum breaker_verdict verdict, double now,
+                                     double rnd) {
+  struct breaker_said said = { .verdict = verdict, .rnd = rnd };
+  return node_breaker_settle(row, own, permit, &said, now);
+}
+
+
+/* ---- by the tick, and by the operator ---- */
+
+int node_breaker_eject(drover_node *row, struct node_row *own, double now,
+                       double rnd) {
+  struct breaker_said said = { .verdict = BREAKER_FAILURE, .rnd = rnd };
+  for (;;) {
+    uint64_t word = word_of(own);
+    struct node_state f = node_state_unpack(word);
+    if (f.state != STATE_CLOSED || f.admin != BREAKER_ACTIVE)
+      return 0;
+    f = node_state_opened(f, DROVER_WHY_OUTLIER, now, &said);
+    if (change(row, own, word, f))
+      return 1;
+  }
+}
+
+
+int node_breaker_wake(drover_node *row, struct node_row *own, double now) {
+  uint64_t word = word_of(own);
+  struct node_state f = node_state_unpack(word);
+  if (f.state != STATE_COOL || !node_state_due(f, now))
+    return 0;
+  f.state = STATE_CLOSED;
+  return change(row, own, word, f);
+}
+
+
+/* The weight is written where it is not what it should be, whoever wrote it:
+ * two processes that ramp it up at once may leave the older one there. */
+void node_breaker_tend(drover_node *row, struct node_row *own, double now) {
+  node_breaker_wake(row, own, now);
+  uint64_t word = word_of(own);
+  struct node_state f = node_state_unpack(word);
+  if (f.state != STATE_CLOSED)
+    return;
+  if (f.mark && now >= node_state_seconds(f) + BREAKER_SLOW) {
+    f.mark = 0;
+    change(row, own, word, f);
+  }
+  weigh(row, own, now);
+}
+
+
+float node_breaker_part(const struct node_row *own, double now) {
+  struct node_state f = node_state_unpack(atom_get_u64(&own->breaker));
+  if (f.state != STATE_CLOSED || !f.mark)
+    return 1;
+  float part = (float)((now - node_state_seconds(f)) / BREAKER_SLOW);
+  return fminf(fmaxf(part, BREAKER_PART), 1);
 }
 
 
@@ -206,7 +252,7 @@ int node_breaker_admin(drover_node *row, struct node_row *own,
                        enum breaker_admin to, int only_from) {
   for (;;) {
     uint64_t word = word_of(own);
-    struct fields f = unpack(word);
+    struct node_state f = node_state_unpack(word);
     if (only_from >= 0 && f.admin != (uint32_t)only_from)
       return 0;
     f.admin = to;
@@ -218,32 +264,54 @@ int node_breaker_admin(drover_node *row, struct node_row *own,
 
 /* The epoch goes on instead of back to 0: tickets of the row's former node
  * must not fit the new one. */
-void node_breaker_reset(drover_node *row, struct node_row *own,
-                        enum breaker_admin admin) {
+static void renew(drover_node *row, struct node_row *own, struct node_state to,
+                  int keep_admin) {
   for (;;) {
     uint64_t word = word_of(own);
-    struct fields f = { .epoch = unpack(word).epoch + 1, .admin = admin };
-    if (change(row, own, word, f))
-      return;
+    struct node_state f = node_state_unpack(word);
+    to.epoch = f.epoch + 1;
+    if (keep_admin)
+      to.admin = f.admin;
+    if (change(row, own, word, to))
+      break;
   }
+  node_share_clear(own);
 }
 
 
+void node_breaker_reset(drover_node *row, struct node_row *own,
+                        enum breaker_admin admin, double slow_from) {
+  struct node_state to = { .admin = admin, .mark = slow_from > 0,
+                           .deadline = node_state_units(slow_from) };
+  renew(row, own, to, 0);
+}
+
+
+void node_breaker_clear(drover_node *row, struct node_row *own) {
+  renew(row, own, (struct node_state){ .state = STATE_CLOSED }, 1);
+  weigh(row, own, 0);
+}
+
+
+/* ---- to be read ---- */
+
 enum breaker_admin node_breaker_word(const struct node_row *own) {
-  return unpack(word_of(own)).admin;
+  return node_state_unpack(word_of(own)).admin;
 }
 
 
 uint32_t node_breaker_fails(const struct node_row *own) {
-  return unpack(word_of(own)).fails;
+  return node_state_unpack(word_of(own)).fails;
 }
 
 
 /* PROBE is not waited for: a request is out to decide it. */
 double node_breaker_out_for(const struct node_row *own, double now) {
-  struct fields f = unpack(word_of(own));
-  double left = (double)f.deadline / PER_SECOND - now;
-  return f.state == OPEN && left > 0 ? left : 0;
+  struct node_state f = node_state_unpack(word_of(own));
+  double left = node_state_seconds(f) - now;
+  if (f.state == STATE_CLOSED || f.state == STATE_PROBE || !(left > 0))
+    return 0;
+  return left;
 }
 
 
@@ -251,7 +319,31 @@ double node_breaker_out_for(const struct node_row *own, double now) {
  * that is when it becomes due again. A drained or removed row is never
  * probed. */
 double node_breaker_deadline(const struct node_row *own) {
-  struct fields f = unpack(word_of(own));
-  return f.state == CLOSED || f.admin != BREAKER_ACTIVE
-       ? INFINITY : (double)f.deadline / PER_SECOND;
+  struct node_state f = node_state_unpack(word_of(own));
+  return f.state == STATE_CLOSED || f.admin != BREAKER_ACTIVE
+       ? INFINITY : node_state_seconds(f);
+}
+
+
+double node_breaker_slow_until(const struct node_row *own) {
+  struct node_state f = node_state_unpack(word_of(own));
+  return f.state == STATE_CLOSED && f.mark
+       ? node_state_seconds(f) + BREAKER_SLOW : 0;
+}
+
+
+int node_breaker_cooling(const struct node_row *own, double now) {
+  struct node_state f = node_state_unpack(atom_get_u64(&own->breaker));
+  return f.state == STATE_COOL && now < node_state_seconds(f);
+}
+
+
+enum drover_why node_breaker_why(const struct node_row *own) {
+  struct node_state f = node_state_unpack(word_of(own));
+  switch (f.state) {
+  case STATE_CLOSED: return f.mark ? DROVER_WHY_SLOW_START : DROVER_WHY_NONE;
+  case STATE_PROBE: return DROVER_WHY_PROBE;
+  case STATE_COOL: return DROVER_WHY_RATE;
+  default: return (enum drover_why)f.why;
+  }
 }

@@ -26,7 +26,7 @@ static uint32_t draw(const struct node_view *v, int all) {
                      node_average_fresh(&v->own[i], v->pick->now));
     if (score < FLOOR)
       score = FLOOR;
-    share[i] = in && node_may(v, i) ? score : 0;
+    share[i] = in && node_joins(v, i) ? score : 0;
     sum += share[i];
   }
   return node_lot(v, share, sum);

@@ -45,6 +45,19 @@ uint32_t node_near(const struct node_view *v, uint32_t row, uint32_t but) {
 }
 
 
+/* Each row has its own lot in each decision, the same one when it is asked
+ * again. */
+int node_sits_out(const struct node_view *v, uint32_t row) {
+  float part = node_breaker_part(&v->own[row], v->pick->now);
+  if (part >= 1)
+    return 0;
+  uint64_t bits;
+  memcpy(&bits, &v->rnd, sizeof bits);
+  bits = hash_mix(bits + row);
+  return (float)(bits >> 40) * 0x1p-24f >= part;
+}
+
+
 /* `share` and `sum` are the caller's, from one pass: rows may change
  * meanwhile, and a lot over sums that were taken twice could fall past the
  * end. */

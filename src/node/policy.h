@@ -40,7 +40,8 @@ uint32_t node_pick_two_choices(struct node_view *v);
 uint32_t node_pick_fallback(struct node_view *v);
 
 
-/* Up or due, takes the model, not tried, not masked; `full` aside. */
+/* Up or due (in panic: out for its health), takes the model, not tried, not
+ * masked; `full` aside. */
 static inline int node_able(const struct node_view *v, uint32_t row) {
   const drover_pick *p = v->pick;
   uint32_t word = (row - 1) >> 6;
@@ -51,7 +52,9 @@ static inline int node_able(const struct node_view *v, uint32_t row) {
     return 0;
   uint32_t state = atom_get_u32(&v->rows[row].state);
   if (state != DROVER_UP &&
-      (state >= DROVER_DRAINING || !node_breaker_due(&v->own[row], p->now)))
+      (state >= DROVER_DRAINING ||
+       (!node_breaker_due(&v->own[row], p->now) &&
+        !(p->panic && node_breaker_ejected(&v->own[row])))))
     return 0;
   return p->model == 0 || node_table_takes(&v->own[row], p->model);
 }
@@ -68,6 +71,17 @@ static inline int node_full(const struct node_view *v, uint32_t row) {
 /* What every policy asks of a row before it proposes it. */
 static inline int node_may(const struct node_view *v, uint32_t row) {
   return node_able(v, row) && !node_full(v, row);
+}
+
+
+/* 1 when a row in its slow start does not take part in this decision: it does
+ * in a tenth of them at first, then in more and more. For node_joins(). */
+int node_sits_out(const struct node_view *v, uint32_t row);
+
+
+/* node_may(), for policies that do not look at weights. */
+static inline int node_joins(const struct node_view *v, uint32_t row) {
+  return node_may(v, row) && !(v->ramping && node_sits_out(v, row));
 }
 
 

@@ -17,6 +17,10 @@ enum { NODE_MAX = 512, NODE_MODELS_MAX = 64, NODE_ID_MAX = 64,
        NODE_URL_MAX = 512, NODE_SPEC_MAX = 4096,
        NODE_PERIODS = 10 };
 
+struct node_pace {                  /* what a node says of its own limit */
+  uint64_t at, unit, room;          /* see upstream.h */
+};
+
 struct node_row {
   /* The first line: read in decisions, written when a ticket is settled. */
   uint64_t breaker;                 /* see breaker.h */
@@ -41,8 +45,7 @@ struct node_row {
   float    weight;                  /* as configured; the row's may ramp up */
   uint32_t spare;
   drover_limit limits[2];           /* of the group, of this row */
-  uint64_t upstream[4];             /* the node's own limits: upstream.h */
-  uint64_t room[2];
+  struct node_pace upstream[2];     /* of requests, of tokens */
   uint64_t share[NODE_PERIODS];     /* written with each outcome: share.h */
   uint64_t pad[6];
   uint64_t models[NODE_MODELS_MAX]; /* drover_hash of what it takes */

@@ -17,6 +17,7 @@
 #include "../base/member.h"
 #include "average.h"
 #include "breaker.h"
+#include "upstream.h"
 
 enum { READ_TRIES = 64, ADD_TRIES = 8 };
 
@@ -206,7 +207,8 @@ static void set_models(struct node_row *own, const drover_node_config *c) {
  * is held to a mixture of both limits, once. */
 static void set_limits(struct node_row *own, const drover_node_config *c) {
   const drover_limit to[2] = { c->limit_node, c->limit_key };
-  _Static_assert(sizeof to == sizeof own->limits && sizeof to % 8 == 0, "words");
+  _Static_assert(sizeof to == sizeof own->limits && sizeof to % 8 == 0,
+                 "words");
   copy_in(own->limits, to, sizeof to);
   atom_set_u64(&own->group, c->group ? c->group
                             : hash_bytes(0, c->id, strlen(c->id)));
@@ -215,13 +217,14 @@ static void set_limits(struct node_row *own, const drover_node_config *c) {
 
 /* What the configuration says; what was learned stays. */
 static void configure(const struct node_table *t, uint32_t row,
-                      const drover_node_config *c) {
+                      const drover_node_config *c, double now) {
   drover_node *n = &t->rows[row];
   struct node_row *own = &t->own[row];
   uint32_t generation = atom_get_u32(&own->generation);
   atom_set_u32(&n->capacity, c->capacity);
   atom_set_u32(&n->tier, c->tier);
-  atom_set_f32(&n->weight, c->weight);
+  atom_set_f32(&own->weight, c->weight);
+  atom_set_f32(&n->weight, c->weight * node_breaker_part(own, now));
   atom_set_f32(&n->price_input, c->price_input);
   atom_set_f32(&n->price_output, c->price_output);
   if (!isnan(c->memory_gb) && !(atom_get_f64(&own->seen_at) >= 0))
@@ -234,7 +237,19 @@ static void configure(const struct node_table *t, uint32_t row,
 }
 
 
-/* A row that another node held, or nobody, gets this one. */
+/* Has any other row had an outcome? */
+static int others_serve(const struct node_table *t, uint32_t row) {
+  uint32_t count = atom_get_u32(t->count);
+  for (uint32_t i = 1; i <= count; i++)
+    if (i != row && atom_get_f32(&t->own[i].tries) > 0 &&
+        node_breaker_word(&t->own[i]) != BREAKER_REMOVED)
+      return 1;
+  return 0;
+}
+
+
+/* A row that another node held, or nobody, gets this one. Beside nodes that
+ * are warm it starts slowly; where all are new each gets its full share. */
 static void fill(const struct node_table *t, const struct node_hooks *h,
                  uint32_t row, const drover_node_config *c, double now) {
   drover_node *n = &t->rows[row];
@@ -244,8 +259,9 @@ static void fill(const struct node_table *t, const struct node_hooks *h,
   atom_set_u32(&own->generation, 0);
   atom_set_f32(&n->memory_gb, NAN);
   node_average_reset(n, own, mean, now);
-  node_breaker_reset(n, own, BREAKER_REMOVED);
-  configure(t, row, c);
+  node_breaker_reset(n, own, BREAKER_REMOVED, others_serve(t, row) ? now : 0);
+  node_upstream_clear(own);
+  configure(t, row, c, now);
   raise_version(n);                 /* the texts may be those of the last */
 }
 
@@ -303,7 +319,7 @@ static int take(const struct node_table *t, const struct node_hooks *h,
     atom_raise_u32(t->count, row);
     __atomic_store_n(&own->identity, identity, __ATOMIC_SEQ_CST);
   } else {
-    configure(t, row, c);
+    configure(t, row, c, now);
   }
   node_breaker_admin(&t->rows[row], own, BREAKER_ACTIVE, BREAKER_REMOVED);
   return 1;
