@@ -8,7 +8,7 @@
 --           share of id 0): what a newcomer has, and a name that just came
 --   extra   the rest, a pool for each name, parted by demand
 --
--- Redis holds for each pool {host -> part, end, demand} and grants what is
+-- Redis holds for each pool who has which part until when, and grants what is
 -- wanted as far as the other hosts' unexpired parts leave it. An answer may
 -- get lost, so a part that shrinks counts in full until its host has said that
 -- it has less. A host counts its lease from before it asked, so it stops before
@@ -29,14 +29,14 @@ mt.__index = mt
 
 local WHOLE = 65536             -- parts of a rate, as C counts them
 local RENEWALS = 5              -- in a lease
-local CHUNK = 200               -- names of one call, some 2 ms of Redis
+local CHUNK = 200               -- names of one call: 5 ms of Redis, with 10 hosts
 local NAMES_MAX = 1000          -- leased at once; the rest has the base
 local QUIET = 120               -- seconds after its last request that a name
                                 -- is leased; limits are by the minute
 local DEMAND_MIN = 0.001        -- of such a name, requests a second
 local KEEP = -1000              -- in place of a demand: the one in the books
 
--- KEYS: the base's pool, then a pool a name. ARGV: host, lease (ms), hosts
+-- KEYS: the base's pool, when the books began, then a pool a name. ARGV: host, lease (ms), hosts
 -- that the asker knows of, its base, 1 when that is leased; then for each name
 -- demand and extra. Answers hosts, the base, the extras. TIME, Redis's own
 -- clock, is put in when the script is made.
@@ -47,48 +47,53 @@ local had, leased = tonumber(ARGV[4]), ARGV[5] == "1"
 local time = TIME
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- What the others hold of a pool, what they want, how many they are; and this
--- host's own demand. Who is late is forgotten.
-local function read(key)
-  local list = redis.call("HGETALL", key)
-  local taken, wanted, count, own = 0, 0, 0, nil
-  for i = 1, #list, 2 do
-    local part, ends, demand = string.match(list[i + 1], "^(%d+) (%d+) (%d+)$")
-    if part and tonumber(ends) <= now then
-      redis.call("HDEL", key, list[i])
-    elseif part and list[i] == host then
-      own = tonumber(demand)
-    elseif part then
-      taken, wanted, count = taken + part, wanted + demand, count + 1
+-- A pool is a flat list of host, part, end, demand. Returns what the others
+-- hold of it, want, and how many they are; their entries; this host's demand.
+-- Whose end has come is left out.
+local function read(text)
+  local list, kept = text and cjson.decode(text) or {}, {}
+  local taken, wanted, n, own = 0, 0, 0, nil
+  for i = 1, #list, 4 do
+    if list[i + 2] <= now then
+      -- forgotten
+    elseif list[i] == host then
+      own = list[i + 3]
+    else
+      taken, wanted = taken + list[i + 1], wanted + list[i + 3]
+      for j = 0, 3 do
+        kept[n + j + 1] = list[i + j]
+      end
+      n = n + 4
     end
   end
-  return taken, wanted, count, own
+  return taken, wanted, n / 4, kept, own
 end
 
-local function write(key, part, demand)
-  redis.call("HSET", key, host,
-             string.format("%d %d %d", part, now + lease, demand))
-  redis.call("PEXPIRE", key, 10 * lease)
+local function write(key, kept, part, demand)
+  local n = #kept
+  kept[n + 1], kept[n + 2] = host, part
+  kept[n + 3], kept[n + 4] = now + lease, demand
+  redis.call("SET", key, cjson.encode(kept), "PX", 10 * lease)
 end
 
-local taken, _, count, own = read(KEYS[1])
-local born = tonumber(redis.call("HGET", KEYS[1], "born") or "")
+local texts = redis.call("MGET", unpack(KEYS))
+local born = tonumber(texts[2] or "")
+local taken, _, count, kept, own = read(texts[1])
 if not born or count == 0 and not own then
   born = now
-  redis.call("HSET", KEYS[1], "born", string.format("%d", born))
 end
+redis.call("SET", KEYS[2], string.format("%d", born), "PX", 10 * lease)
 local young = now < born + lease
 local hosts = count + 1
 local fair = young and math.max(hosts, tonumber(ARGV[3])) or hosts
 local base = math.min(math.floor(BASE / fair), BASE - taken)
 base = math.max(0, young and math.min(base, had) or base)
-write(KEYS[1], leased and math.max(base, had) or base, 0)
+write(KEYS[1], kept, leased and math.max(base, had) or base, 0)
 
 local pool, out = WHOLE - BASE, { hosts, base }
-for i = 2, #KEYS do
-  local key = KEYS[i]
-  local demand, extra = tonumber(ARGV[2 * i + 2]), tonumber(ARGV[2 * i + 3])
-  local others, wanted, _, before = read(key)
+for i = 3, #KEYS do
+  local demand, extra = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+  local others, wanted, n, list, before = read(texts[i])
   if demand < 0 then
     demand = before or 0
   end
@@ -101,11 +106,11 @@ for i = 2, #KEYS do
   end
   part = math.max(0, math.min(part, pool - others))
   if demand > 0 or extra > 0 then
-    write(key, math.max(part, extra), demand)
-  else
-    redis.call("HDEL", key, host)
+    write(KEYS[i], list, math.max(part, extra), demand)
+  elseif n == 0 then
+    redis.call("DEL", KEYS[i])
   end
-  out[i + 1] = part
+  out[i] = part
 end
 return out
 ]]
@@ -158,22 +163,51 @@ local function demand_of(self, one, was, seconds)
 end
 
 
+-- What is known of a name after this look at it.
 local function look(self, one, now, seconds)
   local was = self.known[one.id]
   local demand, came = demand_of(self, one, was, seconds)
-  local at = (came or demand == nil) and now or was and was.at or 0
-  return { asked = one.asked, demand = demand, at = at, round = self.round }
+  local seen = was or { at = 0 }
+  if came or demand == nil then
+    seen.at = now
+  end
+  seen.asked, seen.demand, seen.round = one.asked, demand, self.round
+  self.known[one.id] = seen
+  return seen
 end
 
 
--- The names worth a lease, those with most demand first.
+-- At most NAMES_MAX of them, those with most demand.
+local function busiest(names)
+  if #names <= NAMES_MAX then
+    return names
+  end
+  local demands, out = {}, {}
+  for i, one in ipairs(names) do
+    demands[i] = one.demand or huge
+  end
+  table.sort(demands)
+  local least = demands[#demands - NAMES_MAX + 1]
+  for _, above in ipairs{ true, false } do
+    for _, one in ipairs(names) do
+      local demand = one.demand or huge
+      if #out < NAMES_MAX and (above and demand > least
+                               or not above and demand == least) then
+        out[#out + 1] = one
+      end
+    end
+  end
+  return out
+end
+
+
+-- The names worth a lease.
 local function choose(self, names, now)
   local seconds = max(now - self.at, 1e-3)
   self.round, self.at = self.round + 1, now
   local wanted = {}
   for _, one in ipairs(names) do
     local seen = look(self, one, now, seconds)
-    self.known[one.id] = seen
     one.demand = seen.demand
     if now - seen.at < QUIET then
       wanted[#wanted + 1] = one
@@ -184,11 +218,7 @@ local function choose(self, names, now)
       self.known[id] = nil
     end
   end
-  table.sort(wanted, function(a, b)
-    local x, y = a.demand or huge, b.demand or huge
-    return x > y or x == y and a.id < b.id
-  end)
-  return wanted
+  return busiest(wanted)
 end
 
 
@@ -214,13 +244,13 @@ end
 function mt:asks(names, now)
   local conf, list = self.conf, {}
   local wanted = choose(self, names, now)
-  for i = 1, max(1, min(#wanted, NAMES_MAX)), CHUNK do
+  for i = 1, max(1, #wanted), CHUNK do
     local ask = {
-      keys = { conf.prefix .. "hosts" }, names = {},
+      keys = { conf.prefix .. "hosts", conf.prefix .. "born" }, names = {},
       args = { conf.host, floor(conf.lease * 1000), self.hosts,
                parts(self.base), self.leased > now and 1 or 0 },
     }
-    for j = i, min(i + CHUNK - 1, #wanted, NAMES_MAX) do
+    for j = i, min(i + CHUNK - 1, #wanted) do
       put(ask, self, wanted[j])
     end
     list[#list + 1] = ask

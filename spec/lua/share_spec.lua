@@ -78,7 +78,7 @@ describe("a host's plan", function()
   it("asks for itself before it knows any name", function()
     local asks = plan(4):asks({}, 100)
     assert.equal(1, #asks)
-    assert.same({ "p:hosts" }, asks[1].keys)
+    assert.same({ "p:hosts", "p:born" }, asks[1].keys)
     assert.same({ "h", 2000, 4, 16384, 0 }, asks[1].args)
   end)
 
@@ -87,11 +87,11 @@ describe("a host's plan", function()
     p:asks({}, 100)
     local one = { id = "n", asked = 20, share = 0.75 }
     local ask = p:asks({ one }, 102)[1]
-    assert.same({ "p:hosts", "p:n" }, ask.keys)
+    assert.same({ "p:hosts", "p:born", "p:n" }, ask.keys)
     assert.same({ 10000, 16384 }, { ask.args[6], ask.args[7] })
     for second = 104, 200, 2 do
       ask = p:asks({ one }, second)[1]
-      assert.equal(2, #ask.keys)
+      assert.equal(3, #ask.keys)
     end
     assert.equal(1, ask.args[6])
   end)
@@ -101,8 +101,8 @@ describe("a host's plan", function()
     p:asks({}, 100)
     local one = { id = "n", asked = 1, share = 0.5 }
     p:asks({ one }, 101)
-    assert.equal(2, #p:asks({ one }, 220)[1].keys)
-    assert.equal(1, #p:asks({ one }, 221)[1].keys)
+    assert.equal(1, #p:asks({ one }, 220)[1].names)
+    assert.equal(0, #p:asks({ one }, 221)[1].names)
   end)
 
   it("keeps what is in the books of names that it finds", function()
@@ -127,7 +127,7 @@ describe("a host's plan", function()
     local asks, least = p:asks(names, 101), math.huge
     assert.equal(5, #asks)
     for _, ask in ipairs(asks) do
-      assert.equal(201, #ask.keys)
+      assert.equal(202, #ask.keys)
       for _, one in ipairs(ask.names) do
         least = math.min(least, one.asked)
       end
@@ -268,7 +268,7 @@ describe("hosts that share through Redis", function()
     run({ a }, "00ff00ff00ff00ff", { 5 }, 2)
     local keys = redis:call("KEYS", "*")
     table.sort(keys)
-    assert.same({ "t:00ff00ff00ff00ff", "t:hosts" }, keys)
+    assert.same({ "t:00ff00ff00ff00ff", "t:born", "t:hosts" }, keys)
     for _, key in ipairs(keys) do
       assert.is_true(redis:call("PTTL", key) > 0)
     end
