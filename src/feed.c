@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "hall.h"
 #include "node/average.h"
+#include "node/share.h"
 #include "node/upstream.h"
 
 
@@ -45,6 +46,16 @@ static double jitter(double rnd, uint32_t epoch, uint32_t node) {
 }
 
 
+/* What the node's own limits were charged at the claim, less what it used: its
+ * next header does not know of the difference. */
+static void give_back(struct node_row *own, const struct ticket *t,
+                      const drover_outcome *o, double now) {
+  uint32_t used = t->sent ? o->tokens : 0;
+  if (used < t->tokens)             /* UINT32_MAX: the booking stands */
+    node_upstream_give(own, !t->sent, t->tokens - used, now);
+}
+
+
 /* Averages take only outcomes that say something about the node. The zone's
  * hints follow a change at once; two changes at the same time may leave the
  * wrong one there, which the next tick corrects. */
@@ -67,6 +78,7 @@ void feed_node(struct drover_router *r, const struct ticket *t,
     __atomic_store_n(&own->last_code, o->code, __ATOMIC_RELAXED);
     said.rnd = jitter(rnd, t->permit.epoch, t->node);
   }
+  give_back(own, t, o, now);
   switch (node_breaker_settle(row, own, &t->permit, &said, now)) {
   case BREAKER_OUT:
     if (node_breaker_deadline(own) < atom_get_f64(&r->shared->due_at))
@@ -77,6 +89,21 @@ void feed_node(struct drover_router *r, const struct ticket *t,
     break;
   case BREAKER_SAME:
     break;
+  }
+}
+
+
+/* A row that is up may still be kept back by what it says of its own rate. */
+void feed_stat(const struct drover_router *r, uint32_t node,
+               drover_node_stats *out, double now) {
+  const struct node_row *own = &r->table.own[node];
+  out->why = (int32_t)node_breaker_why(own);
+  out->out_for = node_breaker_out_for(own, now);
+  out->success_share = node_share_rate(own, now);
+  double wait = node_upstream_wait(own, now);
+  if (wait > 0 && out->why == DROVER_WHY_NONE) {
+    out->why = DROVER_WHY_RATE;
+    out->out_for = wait;
   }
 }
 

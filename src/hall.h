@@ -117,6 +117,11 @@ void feed_node(struct drover_router *r, const struct ticket *t,
                const drover_outcome *o, double now, double rnd);
 
 
+/* Why a node is not simply up, for how long, and its share of successes. */
+void feed_stat(const struct drover_router *r, uint32_t node,
+               drover_node_stats *out, double now);
+
+
 /* Write the sum of the cells into the row; the requests of it. */
 uint32_t route_renew(struct drover_router *r, uint32_t node);
 

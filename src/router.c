@@ -15,7 +15,6 @@
 #include "node/average.h"
 #include "node/breaker.h"
 #include "node/outlier.h"
-#include "node/share.h"
 #include "node/upstream.h"
 
 enum { NODES = 256, MEMBERS = 64, MEMBERS_MAX = 256,
@@ -418,13 +417,11 @@ int drover_node_stat(drover_router *r, uint32_t node, drover_node_stats *out,
     .dollars = sum.dollars,
     .health_score = (double)node_average_score(&r->table.rows[node], own),
     .load = (double)atom_get_f32(&own->score_load),
-    .out_for = node_breaker_out_for(own, now),
-    .why = (int32_t)node_breaker_why(own),
-    .success_share = node_share_rate(own, now),
     .seen_ago = now - atom_get_f64(&own->seen_at),
     .fails = node_breaker_fails(own),
     .last_code = __atomic_load_n(&own->last_code, __ATOMIC_RELAXED),
   };
+  feed_stat(r, node, out, now);
   return DROVER_OK;
 }
 
