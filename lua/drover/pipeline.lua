@@ -17,7 +17,7 @@ local _M = {}
 
 local RUN_OPTIONS = {               -- of p.run; true: handed to the router
   timeout = false, emit = false, key = true, node = true, policy = true,
-  headers = true, tags = true,
+  headers = true, tags = true, priority = true,
 }
 
 local run_methods = {}
@@ -220,7 +220,7 @@ end
 -- p.run(router, step, x, opts) -> y, ledger | nil, err, ledger.
 -- opts: timeout (seconds for the whole run), emit (function(text): gets what
 -- run:emit gets, and the text of the last ask as it comes), and the request
--- options key, node, policy, headers, tags for each call.
+-- options key, node, policy, headers, tags, priority for each call.
 function _M.run(router, step, x, opts)
   opts = opts or {}
   local passed = check_run(router, step, opts)
