@@ -64,6 +64,20 @@ local function ask(router, f, p)
 end
 
 
+-- No row may be chosen. The built-in policy knows when too few are up, and
+-- rows that are out take part.
+local function in_need(handle, p)
+  local code = C.drover_pick_choose(handle, p, c_err)
+  if code == 0 then
+    code = C.drover_pick_claim(handle, p, p.node, c_err)
+  end
+  if code == C.DROVER_EAGAIN then
+    return C.drover_pick_why(handle, p, c_err)
+  end
+  return code
+end
+
+
 -- Why there is no node after a policy said nil.
 local function none(router, p)
   for i = 1, router.view.count do
@@ -72,7 +86,7 @@ local function none(router, p)
       return C.DROVER_ENONODE, "policy_none"
     end
   end
-  return C.drover_pick_why(router.handle, p, c_err)
+  return in_need(router.handle, p)
 end
 
 
@@ -97,7 +111,7 @@ local function choose_lua(router, p, policy, call, opts)
       return code
     end
   end
-  return C.drover_pick_why(handle, p, c_err)
+  return in_need(handle, p)
 end
 
 
