@@ -38,6 +38,17 @@ void drover_request_done(drover_router *r, uint32_t node, int code,
 }
 
 
+/* What is denied is counted here, what is allowed is an attempt soon. */
+int drover_retry_take(drover_router *r, double now) {
+  const struct hall_shared *s = r->shared;
+  if (limit_budget_take(&r->budget, atom_get_u32(&s->retry_milli),
+                        atom_get_u32(&s->retry_reserve), now))
+    return 1;
+  drover_count(r, DROVER_RETRY_DENIED);
+  return 0;
+}
+
+
 /* An unknown counter is ignored, as is a handle without a member: counting
  * never fails a request. */
 void drover_count(drover_router *r, int counter) {

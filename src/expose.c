@@ -232,18 +232,59 @@ static void histogram(struct text *t, const struct histogram *h) {
 }
 
 
+/* `router` and `node` are what the two may have in flight; these are always
+ * there. The others are scope_kind, when they ever refused. */
+static void refusals(struct text *out, const uint64_t *refused) {
+  static const char *const scopes[TALLY_SCOPES] = {
+    "router", "tenant", "model", "node", "key" };
+  static const char *const kinds[TALLY_KINDS] = {
+    NULL, "_concurrent", "_rpm", "_tpm", "_dollars_per_day",
+    "_dollars_per_month", "_upstream", "_table" };
+  head(out, "drover_limit_refusals_total", "counter",
+       "Requests or nodes refused by a limit.");
+  for (uint32_t scope = 0; scope < TALLY_SCOPES; scope++) {
+    for (uint32_t kind = 1; kind < TALLY_KINDS; kind++) {
+      uint64_t count = refused[tally_limit(scope, kind)];
+      int bare = kind == DROVER_LIMIT_CONCURRENT &&
+                 (scope == DROVER_SCOPE_ROUTER || scope == DROVER_SCOPE_NODE);
+      if (count || bare)
+        print(out, "drover_limit_refusals_total{limit=\"%s%s\"} %llu\n",
+              scopes[scope], bare ? "" : kinds[kind],
+              (unsigned long long)count);
+    }
+  }
+}
+
+
+/* Calls of drover_count() that operators watch. */
+static void counts(struct text *out, const uint64_t *count) {
+  static const struct { int of; const char *name, *help; } all[] = {
+    { DROVER_PANIC, "drover_panic_total",
+      "Decisions in which nodes that are out took part." },
+    { DROVER_RETRY_DENIED, "drover_retry_denied_total",
+      "Retries that the budget did not allow." },
+    { DROVER_STREAM_QUIRK, "drover_stream_quirks_total",
+      "Streams that ended well, but not as the protocol says." },
+    { DROVER_USAGE_ESTIMATED, "drover_usage_estimated_total",
+      "Successes whose usage was estimated: the node gave none." },
+    { DROVER_STORE_ERROR, "drover_limit_store_errors_total",
+      "Renewals of shared limits that failed." },
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    head(out, all[i].name, "counter", all[i].help);
+    print(out, "%s %llu\n", all[i].name,
+          (unsigned long long)count[all[i].of]);
+  }
+}
+
+
 /* Metrics of the router itself, by no node. Names follow OpenTelemetry's and
  * the inference gateway's where they have one, so that dashboards made for
  * those fit. */
 static void whole(const struct page *p) {
-  static const char *const limits[] = { "router", "node" };
   struct tally_router sum;
   tally_sum_router(&p->r->tally, &sum);
-  head(p->out, "drover_limit_refusals_total", "counter",
-       "Requests or nodes refused by a limit on what is in flight.");
-  for (int i = 0; i < TALLY_LIMITS; i++)
-    print(p->out, "drover_limit_refusals_total{limit=\"%s\"} %llu\n", limits[i],
-          (unsigned long long)sum.refused[i]);
+  refusals(p->out, sum.refused);
   histogram(p->out, &(struct histogram){
     "drover_overhead_seconds", "What the router added to a request.",
     tally_overhead_bounds, sum.overhead, TALLY_OVERHEAD, sum.overhead_sum });
@@ -251,6 +292,7 @@ static void whole(const struct page *p) {
     "gen_ai_server_time_to_first_token_seconds",
     "From the request to its first token, as the caller saw it.",
     tally_first_bounds, sum.first, TALLY_FIRST, sum.first_sum });
+  counts(p->out, sum.counts);
   head(p->out, "inference_requests_pending", "gauge",
        "Requests that wait for a slot.");
   print(p->out, "inference_requests_pending %lld\n", (long long)sum.pending);

@@ -5,9 +5,11 @@
  *
  *   router   sizes, limits, and words that all members read
  *   members  one word each                                   base/member
- *   cells    in flight, a row's together                     limit/cells
+ *   cells    in flight, a row's together; nodes, then names  limit/cells
+ *   tags, names, spend, locks   names that have limits       limit/keys
+ *   budget   sends and retries of late                       limit/budget
  *   rows, own, texts   the nodes                             node/table
- *   tickets  a member's together                             ticket.c
+ *   tickets, holds  a member's together                      ticket.c
  *   tallies  counters, a member's together                   tally.c
  *
  * SPDX-License-Identifier: MIT */
@@ -16,13 +18,17 @@
 
 #include "base/member.h"
 #include "base/zone.h"
-#include "limit/cells.h"
+#include "limit/budget.h"
+#include "limit/hold.h"
+#include "limit/keys.h"
 #include "node/policy.h"
 #include "node/table.h"
 #include "tally.h"
 
 enum hall_span { SPAN_ROUTER, SPAN_MEMBERS, SPAN_CELLS, SPAN_ROWS, SPAN_OWN,
-                 SPAN_TEXTS, SPAN_TICKETS, SPAN_TALLIES, SPAN_COUNT };
+                 SPAN_TEXTS, SPAN_TAGS, SPAN_NAMES, SPAN_SPEND, SPAN_LOCKS,
+                 SPAN_BUDGET, SPAN_TICKETS, SPAN_HOLDS, SPAN_TALLIES,
+                 SPAN_COUNT };
 
 struct hall_shared {
   /* Written where routers are opened and applied, read by all. */
@@ -39,10 +45,12 @@ struct hall_shared {
   uint32_t retry_reserve;           /* retries that any 10 s may have */
   uint32_t turn;                    /* round_robin's */
   uint32_t pad[15];
-  uint64_t share;                   /* of names without one: limit/keys.h */
+  uint64_t share;                   /* that all names have: limit/keys.h */
   double   ticked_at;               /* `now` of the last tick */
   uint32_t retry_milli;             /* retries that 1000 first sends earn */
-  uint32_t spare[11];
+  uint32_t spare;
+  double   share_until;             /* the time that came with `share` */
+  uint32_t more[8];
 };
 
 /* States of a ticket: free -> picked -> sent -> settling -> counted -> free. */
@@ -55,7 +63,8 @@ struct ticket {                     /* one attempt; its member's owner writes */
   uint32_t node;                    /* its row */
   uint32_t tokens;                  /* booked in the cells */
   struct breaker_permit permit;     /* under which it was let in */
-  uint32_t sent;                    /* 1: the body went out */
+  uint16_t sent;                    /* 1: the body went out */
+  uint16_t held;                    /* 1: its holds are in use */
   uint32_t next;                    /* free list: number of the next, 0: end */
 };
 
@@ -64,21 +73,26 @@ struct drover_router {              /* a handle; one thread's */
   struct hall_shared *shared;
   struct node_table table;
   struct limit_cells cells;
+  struct limit_keys keys;
+  struct limit_budget budget;
   struct tally tally;
   struct ticket *tickets;           /* [member][tickets_max] */
+  struct limit_holds *holds;        /* a record for each ticket */
   struct member_table members;
   uint32_t tickets_max;
   uint32_t policy;                  /* row of node_policies */
   /* Claimed with the first ticket, and anew in a forked child. */
   int      pid;                     /* 0: none yet */
   int      slot;                    /* this handle's member */
-  struct ticket *mine;              /* that member's tickets */
+  struct ticket *mine;              /* that member's tickets, holds */
+  struct limit_holds *my_holds;
   uint64_t self;                    /* member_self() of `pid` */
   uint32_t free;                    /* number of a free ticket, 0: none */
   uint32_t fresh;                   /* tickets above were never used by us */
   uint32_t serial;
   uint32_t named;                   /* the zone has a name: not ours to drop */
   int      maker;                   /* pid of who made the zone */
+  int      bell;                    /* the socket that rings others; -1 */
 };
 
 _Static_assert(offsetof(struct hall_shared, turn) == 64 &&
@@ -91,10 +105,19 @@ _Static_assert(sizeof(struct ticket) == 32, "two fill a cache line");
 int ticket_member(struct drover_router *r, drover_err *err);
 
 
-/* Open a ticket for a slot that was just taken: its number from 1, or 0 when
- * the member's tickets are all open. */
-uint32_t ticket_open(struct drover_router *r, uint32_t node, uint32_t tokens,
-                     const struct breaker_permit *permit);
+/* The number from 1 of the ticket that would be opened next, or 0 when the
+ * member's tickets are all open. */
+uint32_t ticket_next(const struct drover_router *r);
+
+
+/* Where that ticket's holds are written, before it is opened. */
+struct limit_holds *ticket_draft(struct drover_router *r, uint32_t number);
+
+
+/* Open it, for what was just taken. `held`: its holds were written. */
+void ticket_open(struct drover_router *r, uint32_t number, uint32_t node,
+                 uint32_t tokens, const struct breaker_permit *permit,
+                 int held);
 
 
 /* Settle what the handle holds, as cancelled; give the member's slot back. */
@@ -134,6 +157,13 @@ void route_plan(struct drover_router *r);
 /* 1 when the table has such a row. 0 wraps to the top. */
 static inline int route_known(const struct drover_router *r, uint32_t node) {
   return node - 1 < atom_get_u32(r->table.count);
+}
+
+
+/* What a request may use of a capacity: batches leave an eighth of it free
+ * for others, of less than 8 nothing. */
+static inline uint32_t hall_room(uint32_t capacity, uint32_t priority) {
+  return priority < DROVER_BATCH ? capacity : capacity - capacity / 8;
 }
 
 

@@ -243,7 +243,13 @@ static struct census take_census(const struct node_view *v) {
 }
 
 
-static int refuse(drover_pick *p, enum drover_limit_kind kind, double wait) {
+/* A refusal that no claim has counted. */
+static int refuse(struct drover_router *r, drover_pick *p,
+                  enum drover_limit_kind kind, double wait) {
+  int m = ticket_member(r, NULL);
+  uint32_t limit = tally_limit(DROVER_SCOPE_NODE, kind);
+  if (m >= 0)
+    atom_bump_u64(&r->tally.routers[m].refused[limit], 1);
   p->refused_scope = DROVER_SCOPE_NODE;
   p->refused_kind = kind;
   p->wait = wait;
@@ -255,12 +261,13 @@ static int refuse(drover_pick *p, enum drover_limit_kind kind, double wait) {
 /* Rows with room refused: refused_* and `wait` are what the claims left, the
  * soonest of theirs; one that cools may be back before. */
 static int kept_back(drover_pick *p, const struct census *c, drover_err *err) {
-  int code = DROVER_ERATELIMITED;
-  if (p->refused_kind == DROVER_LIMIT_CONCURRENT)
-    code = DROVER_EOVERLOADED;
-  else if (p->refused_kind == DROVER_LIMIT_DAY ||
-           p->refused_kind == DROVER_LIMIT_MONTH)
-    code = DROVER_EQUOTA;
+  int code = DROVER_EOVERLOADED;    /* in flight, or kept for who waits */
+  switch (p->refused_kind) {
+  case DROVER_LIMIT_REQUESTS: case DROVER_LIMIT_TOKENS:
+  case DROVER_LIMIT_UPSTREAM: code = DROVER_ERATELIMITED; break;
+  case DROVER_LIMIT_DAY: case DROVER_LIMIT_MONTH: code = DROVER_EQUOTA; break;
+  default: break;
+  }
   if (p->wait > c->cooled)
     p->wait = c->cooled;
   return drover_fail(err, code, "each of %u nodes is at a limit of its own",
@@ -271,7 +278,7 @@ static int kept_back(drover_pick *p, const struct census *c, drover_err *err) {
 /* Only after a decision failed, so it may walk all rows. The narrowest true
  * reason is given, in this order, because it decides what the caller does:
  * the configuration is wrong, wait until a node has cooled, or is probed, or
- * has room. The last one counts as a refusal by a node's limit. */
+ * has room. */
 int drover_pick_why(drover_router *r, drover_pick *p, drover_err *err) {
   struct node_view v = hall_view(r, p, p->rnd);
   struct census c = take_census(&v);
@@ -281,7 +288,7 @@ int drover_pick_why(drover_router *r, drover_pick *p, drover_err *err) {
   if (!c.takes)
     return drover_fail(err, DROVER_ENOTFOUND, "no node takes the model");
   if (!c.up && c.cooling)
-    return drover_fail(err, refuse(p, DROVER_LIMIT_UPSTREAM, c.cooled),
+    return drover_fail(err, refuse(r, p, DROVER_LIMIT_UPSTREAM, c.cooled),
                        "each of %u nodes that could is out of its rate",
                        c.cooling);
   if (!c.up) {
@@ -293,11 +300,8 @@ int drover_pick_why(drover_router *r, drover_pick *p, drover_err *err) {
                        "tried", c.up);
   if (c.kept && !c.full)
     return kept_back(p, &c, err);
-  int m = ticket_member(r, NULL);
-  if (m >= 0)
-    atom_bump_u64(&r->tally.routers[m].refused[TALLY_LIMIT_NODE], 1);
-  return drover_fail(err, refuse(p, DROVER_LIMIT_CONCURRENT, 0), "each of %u "
-                     "nodes is at its capacity", c.untried);
+  return drover_fail(err, refuse(r, p, DROVER_LIMIT_CONCURRENT, 0), "each of "
+                     "%u nodes is at its capacity", c.untried);
 }
 
 

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/hash.h"
@@ -38,6 +39,7 @@ static uint64_t stamp_of(void) {
     DROVER_ABI, sizeof(struct hall_shared), sizeof(struct ticket),
     sizeof(struct tally_node), sizeof(struct tally_router),
     sizeof(drover_node), sizeof(struct node_row), sizeof(struct node_text),
+    sizeof(struct limit_name), sizeof(struct limit_holds),
     offsetof(struct node_row, models), offsetof(struct hall_shared, turn),
   };
   return hash_bytes(SPAN_COUNT, shape, sizeof shape);
@@ -92,14 +94,21 @@ static int make(struct zone **out, const drover_router_config *c,
   size_t rows = or_default(c->nodes_max, NODES) + 1;
   size_t members = or_default(c->members_max, MEMBERS);
   size_t tickets = or_default(c->tickets_max, TICKETS);
+  size_t places = limit_keys_places(or_default(c->keys_max, KEYS));
   const size_t sizes[SPAN_COUNT] = {
     [SPAN_ROUTER] = sizeof(struct hall_shared),
     [SPAN_MEMBERS] = members * sizeof(uint64_t),
-    [SPAN_CELLS] = rows * limit_cells_stride((uint32_t)members) * 8,
+    [SPAN_CELLS] = (rows + places) * limit_cells_stride((uint32_t)members) * 8,
     [SPAN_ROWS] = rows * sizeof(drover_node),
     [SPAN_OWN] = rows * sizeof(struct node_row),
     [SPAN_TEXTS] = rows * 2 * sizeof(struct node_text),
+    [SPAN_TAGS] = places * sizeof(uint64_t),
+    [SPAN_NAMES] = places * sizeof(struct limit_name),
+    [SPAN_SPEND] = places * sizeof(struct limit_spend),
+    [SPAN_LOCKS] = places / LIMIT_SET * 2 * sizeof(uint64_t),
+    [SPAN_BUDGET] = limit_budget_size((uint32_t)members),
     [SPAN_TICKETS] = members * tickets * sizeof(struct ticket),
+    [SPAN_HOLDS] = members * tickets * sizeof(struct limit_holds),
     [SPAN_TALLIES] = tally_size((uint32_t)members, (uint32_t)rows),
   };
   int rc = zone_make(out, stamp_of(), sizes, SPAN_COUNT, err);
@@ -166,14 +175,25 @@ static void lay_out(struct drover_router *r) {
     .count = &s->count, .salt = z->salt,
   };
   r->cells = (struct limit_cells){
-    .at = zone_span(z, SPAN_CELLS), .rows = rows,
-    .stride = limit_cells_stride(s->members_max), .top = &s->members_top,
+    .at = zone_span(z, SPAN_CELLS), .top = &s->members_top,
+    .stride = limit_cells_stride(s->members_max),
+  };
+  r->keys = (struct limit_keys){
+    .tags = zone_span(z, SPAN_TAGS), .names = zone_span(z, SPAN_NAMES),
+    .spend = zone_span(z, SPAN_SPEND), .locks = zone_span(z, SPAN_LOCKS),
+    .cells = r->cells, .base = &s->share, .first_row = rows,
+    .mask = (uint32_t)(limit_keys_places(s->keys_max) / LIMIT_SET) - 2,
+  };
+  r->budget = (struct limit_budget){
+    .words = zone_span(z, SPAN_BUDGET), .members = s->members_max,
+    .top = &s->members_top,
   };
   r->members = (struct member_table){
     .words = zone_span(z, SPAN_MEMBERS), .count = s->members_max,
     .top = &s->members_top,
   };
   r->tickets = zone_span(z, SPAN_TICKETS);
+  r->holds = zone_span(z, SPAN_HOLDS);
   r->tickets_max = s->tickets_max;
   r->tally = tally_view(zone_span(z, SPAN_TALLIES), s->members_max, rows,
                         &s->members_top);
@@ -192,6 +212,7 @@ int drover_router_open(drover_router **out, const drover_router_config *c,
   if (!r)
     return drover_fail(err, DROVER_ENOMEM, "no memory for a router");
   r->policy = c->policy;
+  r->bell = -1;
   rc = attach(r, c, err);
   if (rc) {
     drover_router_close(r);
@@ -210,6 +231,8 @@ void drover_router_close(drover_router *r) {
     return;
   if (r->shared)
     ticket_leave(r);
+  if (r->bell >= 0)
+    close(r->bell);
   if (r->zone && !r->named)
     zone_drop(r->zone);
   mem_free(r);
@@ -471,6 +494,10 @@ void drover_router_totals(drover_router *r, drover_totals *out, double now) {
     .policy_errors = (double)(all.counts[DROVER_POLICY_ERROR] +
                               all.counts[DROVER_POLICY_SWAP_ERROR]),
     .unqualified = (double)all.counts[DROVER_UNQUALIFIED],
+    .panics = (double)all.counts[DROVER_PANIC],
+    .retries_denied = (double)all.counts[DROVER_RETRY_DENIED],
+    .reserved_tokens = (double)(limit_cells_sum(&r->cells, 0) >> 32),
+    .names = limit_keys_count(&r->keys),
   };
   uint32_t count = atom_get_u32(r->table.count);
   for (uint32_t i = 0; i <= count; i++) {

@@ -14,9 +14,10 @@
 #include "base/err.h"
 
 enum { TALLY_INPUT, TALLY_OUTPUT, TALLY_CACHED, TALLY_TOKENS };
-enum { TALLY_LIMIT_ROUTER, TALLY_LIMIT_NODE, TALLY_LIMITS };
+enum { TALLY_SCOPES = 5, TALLY_KINDS = 8,       /* of drover.h */
+       TALLY_LIMITS = TALLY_SCOPES * TALLY_KINDS };
 enum { TALLY_OVERHEAD = 12, TALLY_FIRST = 16 };     /* buckets, the last +Inf */
-enum { TALLY_COUNTS = 3 };                          /* enum drover_counter */
+enum { TALLY_COUNTS = DROVER_STORE_ERROR + 1 };     /* enum drover_counter */
 
 struct tally_node {                 /* of one row, by one member */
   uint64_t tokens[TALLY_TOKENS];
@@ -29,7 +30,7 @@ struct tally_router {               /* of one member */
   uint64_t overhead[TALLY_OVERHEAD + 1];
   uint64_t first[TALLY_FIRST + 1];
   double   overhead_sum, first_sum; /* seconds */
-  uint64_t refused[TALLY_LIMITS];
+  uint64_t refused[TALLY_LIMITS];   /* by tally_limit() */
   uint64_t counts[TALLY_COUNTS];
   int64_t  pending;                 /* a gauge: 0 when the member is gone */
 };
@@ -44,6 +45,12 @@ struct tally {                      /* a view: the sets lie in the zone */
 
 extern const double tally_overhead_bounds[TALLY_OVERHEAD];     /* seconds */
 extern const double tally_first_bounds[TALLY_FIRST];
+
+
+/* The number of a limit that refused: enum drover_scope, drover_limit_kind. */
+static inline uint32_t tally_limit(uint32_t scope, uint32_t kind) {
+  return scope * TALLY_KINDS + kind;
+}
 
 
 /* Bytes of the span. */

@@ -3,11 +3,12 @@
  * another process finds them when this one is killed; which of them are free
  * only the owner knows (a list through the tickets, its head in the handle).
  *
- * Settling goes feed -> count -> give the cells back -> free: the row cannot
+ * Settling goes feed -> count -> give back what is held -> free: the row cannot
  * get another node while the cells still hold it. Death at any point is safe:
  * the reaper counts a sent attempt as lost unless it was counted (a death in
  * the few instructions of counting may count it twice, once as lost: attempts
- * - lost stays true), and zeroes all cells of the member at once.
+ * - lost stays true), gives back the bookings that are not crossed out yet
+ * (limit/hold.h), and zeroes all cells of the member.
  *
  * SPDX-License-Identifier: MIT */
 #include <math.h>
@@ -21,6 +22,12 @@
 static struct ticket *tickets_of(const struct drover_router *r,
                                  uint32_t member) {
   return r->tickets + (size_t)member * r->tickets_max;
+}
+
+
+static struct limit_holds *holds_of(const struct drover_router *r,
+                                    uint32_t member) {
+  return r->holds + (size_t)member * r->tickets_max;
 }
 
 
@@ -39,6 +46,7 @@ static int claim(struct drover_router *r, drover_err *err) {
   r->pid = process_pid();
   r->slot = slot;
   r->mine = tickets_of(r, (uint32_t)slot);
+  r->my_holds = holds_of(r, (uint32_t)slot);
   r->free = r->fresh = 0;
   r->serial = (uint32_t)rand_entropy();
   return slot;
@@ -54,19 +62,36 @@ int ticket_member(struct drover_router *r, drover_err *err) {
 
 /* Free tickets come from the list, else the next that was never used: so the
  * array's pages are touched only as far as the load needs, and the reaper
- * stops at the first that never was. The state is stored last; its release
+ * stops at the first that never was. */
+uint32_t ticket_next(const struct drover_router *r) {
+  if (r->free)
+    return r->free;
+  return r->fresh == r->tickets_max ? 0 : r->fresh + 1;
+}
+
+
+/* The ticket stays free, but from here on the reaper looks at its holds, and
+ * does not stop before it. */
+struct limit_holds *ticket_draft(struct drover_router *r, uint32_t number) {
+  struct ticket *t = &r->mine[number - 1];
+  if (atom_get_u32(&t->serial) == 0)
+    atom_set_u32(&t->serial, 1);
+  __atomic_store_n(&t->held, 1, __ATOMIC_RELAXED);
+  return &r->my_holds[number - 1];
+}
+
+
+/* The state is stored last; its release
  * pairs with the acquire in ticket_reclaim(), which reads the other fields
  * only behind a state that is not FREE. */
-uint32_t ticket_open(struct drover_router *r, uint32_t node, uint32_t tokens,
-                     const struct breaker_permit *permit) {
-  uint32_t number = r->free;
-  if (!number && r->fresh == r->tickets_max)
-    return 0;
-  if (!number)
-    number = ++r->fresh;
-  else
-    r->free = r->mine[number - 1].next;
+void ticket_open(struct drover_router *r, uint32_t number, uint32_t node,
+                 uint32_t tokens, const struct breaker_permit *permit,
+                 int held) {
   struct ticket *t = &r->mine[number - 1];
+  if (number == r->free)
+    r->free = t->next;
+  else
+    r->fresh = number;
   if (++r->serial == 0)
     r->serial = 1;
   atom_set_u32(&t->serial, r->serial);
@@ -74,9 +99,9 @@ uint32_t ticket_open(struct drover_router *r, uint32_t node, uint32_t tokens,
   atom_set_u32(&t->tokens, tokens);
   atom_set_u32(&t->permit.epoch, permit->epoch);
   atom_set_u32(&t->permit.probe, permit->probe);
-  atom_set_u32(&t->sent, 0);
+  __atomic_store_n(&t->sent, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&t->held, held, __ATOMIC_RELAXED);
   __atomic_store_n(&t->state, TICKET_PICKED, __ATOMIC_RELEASE);
-  return number;
 }
 
 
@@ -96,7 +121,10 @@ int drover_ticket_sent(drover_router *r, drover_pick *p) {
   struct ticket *t = find(r, p);
   if (!t || atom_get_u32(&t->state) != TICKET_PICKED)
     return DROVER_ECLOSED;
-  atom_set_u32(&t->sent, 1);
+  if (!p->paid)
+    limit_budget_sent(&r->budget, (uint32_t)r->slot, p->now);
+  p->paid = 1;
+  __atomic_store_n(&t->sent, 1, __ATOMIC_RELAXED);
   __atomic_store_n(&t->state, TICKET_SENT, __ATOMIC_RELEASE);
   p->tried[(t->node - 1) >> 6] |= UINT64_C(1) << ((t->node - 1) & 63);
   return DROVER_OK;
@@ -104,6 +132,23 @@ int drover_ticket_sent(drover_router *r, drover_pick *p) {
 
 
 /* ---- settling ---- */
+
+/* What is charged in the end. Without an outcome nobody knows what came of
+ * it. */
+static void settle_holds(struct drover_router *r, const struct ticket *t,
+                         struct limit_holds *h, const drover_outcome *o,
+                         double now) {
+  struct limit_bill bill = { .self = r->self, .now = now, .sent = t->sent,
+                             .lost = !o };
+  if (o) {
+    int stands = o->tokens == UINT32_MAX || isnan(o->dollars);
+    bill.tokens = o->tokens;
+    bill.micro = stands ? -1 : limit_spend_micro(o->dollars);
+  }
+  limit_hold_settle(&r->keys, h, &bill);
+}
+
+
 
 /* Tokens by the node's own usage figures, dollars by its prices; negative or
  * NaN dollars are not added, since a counter must not fall. */
@@ -131,18 +176,28 @@ static int begin_settling(struct ticket *t) {
 }
 
 
-/* In the order that the head of the file gives. From COUNTED on the reaper
+/* `o` is NULL at the closing of a handle: cancelled, and nobody knows what came
+ * of it. In the order that the head of the file gives. From COUNTED on the reaper
  * counts nothing for this ticket, from FREE on it is not the ticket's any
  * more. */
 static void settle(struct drover_router *r, struct ticket *t,
                    const drover_outcome *o, double now, double rnd) {
+  static const drover_outcome left = { .code = DROVER_ECANCELLED,
+                                       .first_token_ms = NAN, .token_ms = NAN };
   uint32_t member = (uint32_t)r->slot;
+  struct limit_ask ask = { .member = member, .tokens = t->tokens, .count = 2,
+                           .of = { { t->node, 0 }, { 0, 0 } } };
   drover_node *row = &r->table.rows[t->node];
-  feed_node(r, t, o, now, rnd);
+  feed_node(r, t, o ? o : &left, now, rnd);
   if (t->sent)
-    count(r, member, t, o);
+    count(r, member, t, o ? o : &left);
   __atomic_store_n(&t->state, TICKET_COUNTED, __ATOMIC_RELEASE);
-  limit_cells_give(&r->cells, member, t->node, t->tokens);
+  if (t->held) {
+    struct limit_holds *h = &r->my_holds[t - r->mine];
+    settle_holds(r, t, h, o, now);
+    limit_hold_drop(&r->keys, h, member, t->tokens);
+  }
+  limit_cells_give(&r->cells, &ask);
   /* Advisory: two that settle at once may lose one of these; the next claim
    * on the row, or the tick, writes the sum of the cells. */
   uint32_t on = atom_get_u32(&row->inflight);
@@ -170,16 +225,15 @@ int drover_ticket_done(drover_router *r, drover_pick *p,
 
 
 /* Runs over all tickets ever used: at close there are few, and no list of
- * open ones has to be kept in every decision. */
+ * open ones has to be kept in every decision. Who waits for what is given back
+ * here is called by the next tick of any process. */
 void ticket_leave(struct drover_router *r) {
   if (r->pid != process_pid())
     return;                         /* never claimed, or the parent's */
   struct ticket *t = r->mine;
-  drover_outcome o = { .code = DROVER_ECANCELLED, .first_token_ms = NAN,
-                       .token_ms = NAN };
   for (uint32_t i = 0; i < r->fresh; i++)
     if (begin_settling(&t[i]))
-      settle(r, &t[i], &o, 0, 0);
+      settle(r, &t[i], NULL, 0, 0);
   atom_set_i64(&r->tally.routers[r->slot].pending, 0);
   member_leave(&r->members, r->slot);
   r->pid = 0;
@@ -193,13 +247,18 @@ void ticket_leave(struct drover_router *r) {
  * between counts one lost attempt twice rather than never. */
 void ticket_reclaim(struct drover_router *r, uint32_t member) {
   struct ticket *t = tickets_of(r, member);
+  struct limit_holds *h = holds_of(r, member);
   drover_outcome lost = { .code = DROVER_ELOST };
   for (uint32_t i = 0; i < r->tickets_max; i++) {
     uint32_t state = __atomic_load_n(&t[i].state, __ATOMIC_ACQUIRE);
     if (atom_get_u32(&t[i].serial) == 0)
       break;                        /* never used, and none above */
+    if (t[i].held)
+      limit_hold_clear(&r->keys, &h[i], member);
     if (state == TICKET_FREE)
       continue;
+    if (t[i].held)
+      settle_holds(r, &t[i], &h[i], NULL, 0);
     drover_node *row = &r->table.rows[t[i].node];
     struct node_row *own = &r->table.own[t[i].node];
     node_breaker_leave(row, own, &t[i].permit, BREAKER_NEUTRAL, 0, 0);
@@ -207,7 +266,7 @@ void ticket_reclaim(struct drover_router *r, uint32_t member) {
       count(r, member, &t[i], &lost);
     __atomic_store_n(&t[i].state, TICKET_FREE, __ATOMIC_RELEASE);
   }
-  limit_cells_reclaim(&r->cells, member);
+  limit_cells_reclaim(&r->cells, member, r->table.max + 1);
   atom_set_i64(&r->tally.routers[member].pending, 0);
   uint32_t rows = atom_get_u32(r->table.count);
   for (uint32_t i = 1; i <= rows; i++)

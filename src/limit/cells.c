@@ -31,48 +31,76 @@ uint64_t limit_cells_sum(const struct limit_cells *c, uint32_t row) {
 }
 
 
-/* Both cells are raised before either is checked: the argument in cells.h
- * needs the own stores ahead of the fence, and one fence serves both limits.
- * A refusal is looked at again, at most TRIES times, because the sum may
- * have held another claim that was about to give up; without that, two
- * claims on the last slot could refuse each other while it stays free. */
-enum limit_verdict limit_cells_take(const struct limit_cells *c,
-                                    const struct limit_ask *ask,
-                                    uint64_t *sum) {
+static void raise_all(const struct limit_cells *c,
+                      const struct limit_ask *ask) {
   uint64_t what = (uint64_t)ask->tokens << 32 | 1;
+  for (uint32_t i = 0; i < ask->count; i++)
+    atom_bump_u64(cell(c, ask->of[i].row, ask->member), what);
+}
+
+
+/* The first row of the list that is above its limit, or LIMIT_TAKEN. */
+static int above(const struct limit_cells *c, const struct limit_ask *ask,
+                 uint64_t *sum) {
+  *sum = limit_cells_sum(c, ask->of[0].row);
+  if ((uint32_t)*sum > ask->of[0].max)
+    return 0;
+  for (uint32_t i = 1; i < ask->count; i++)
+    if ((uint32_t)limit_cells_sum(c, ask->of[i].row) > ask->of[i].max)
+      return (int)i;
+  return LIMIT_TAKEN;
+}
+
+
+/* All cells are raised before one is checked: the argument in cells.h needs
+ * the own stores ahead of the fence, and one fence serves all limits. A
+ * refusal is looked at again, at most TRIES times, because the sum may have
+ * held another claim that was about to give up; without that, two claims on
+ * the last slot could refuse each other while it stays free. */
+int limit_cells_take(const struct limit_cells *c, const struct limit_ask *ask,
+                     uint64_t *sum) {
   for (int i = 1;; i++) {
-    atom_bump_u64(cell(c, 0, ask->member), what);
-    atom_bump_u64(cell(c, ask->row, ask->member), what);
+    raise_all(c, ask);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);    /* partner: all other claims' */
-    *sum = limit_cells_sum(c, ask->row);
-    int row_full = (uint32_t)*sum > ask->row_max;
-    if (!row_full && (uint32_t)limit_cells_sum(c, 0) <= ask->all_max)
-      return LIMIT_TAKEN;
-    limit_cells_give(c, ask->member, ask->row, ask->tokens);
-    /* Two that came at once may have refused each other: look again. */
-    uint32_t max = row_full ? ask->row_max : ask->all_max;
-    if (i == TRIES ||
-        (uint32_t)limit_cells_sum(c, row_full ? ask->row : 0) >= max)
-      return row_full ? LIMIT_ROW_FULL : LIMIT_ALL_FULL;
+    int full = above(c, ask, sum);
+    if (full == LIMIT_TAKEN)
+      return full;
+    limit_cells_give(c, ask);
+    const struct limit_row *of = &ask->of[full];
+    if (i == TRIES || (uint32_t)limit_cells_sum(c, of->row) >= of->max)
+      return full;
   }
 }
 
 
-/* The row first, then the whole: a reader in between sees at most one
- * request too many on the whole, never a row above it. The releases pair
- * with the acquires of limit_cells_sum(). */
-void limit_cells_give(const struct limit_cells *c, uint32_t member,
+/* The release pairs with the acquire of limit_cells_sum(). */
+void limit_cells_drop(const struct limit_cells *c, uint32_t member,
                       uint32_t row, uint32_t tokens) {
-  uint64_t what = (uint64_t)tokens << 32 | 1;
-  uint64_t *of_row = cell(c, row, member), *of_all = cell(c, 0, member);
-  __atomic_store_n(of_row, atom_get_u64(of_row) - what, __ATOMIC_RELEASE);
-  __atomic_store_n(of_all, atom_get_u64(of_all) - what, __ATOMIC_RELEASE);
+  uint64_t what = (uint64_t)tokens << 32 | 1, *at = cell(c, row, member);
+  __atomic_store_n(at, atom_get_u64(at) - what, __ATOMIC_RELEASE);
+}
+
+
+/* In the order of the list, a node's row ahead of the whole: a reader in
+ * between sees at most one request too many on the whole, never a row above
+ * it. */
+void limit_cells_give(const struct limit_cells *c,
+                      const struct limit_ask *ask) {
+  for (uint32_t i = 0; i < ask->count; i++)
+    limit_cells_drop(c, ask->member, ask->of[i].row, ask->tokens);
+}
+
+
+void limit_cells_clear(const struct limit_cells *c, uint32_t member,
+                       uint32_t row) {
+  __atomic_store_n(cell(c, row, member), 0, __ATOMIC_RELEASE);
 }
 
 
 /* Also correct in the middle of a take or a give of the dead owner: whatever
  * it had done by then, all of it is undone by zeroes. */
-void limit_cells_reclaim(const struct limit_cells *c, uint32_t member) {
-  for (uint32_t row = 0; row < c->rows; row++)
-    __atomic_store_n(cell(c, row, member), 0, __ATOMIC_RELEASE);
+void limit_cells_reclaim(const struct limit_cells *c, uint32_t member,
+                         uint32_t rows) {
+  for (uint32_t row = 0; row < rows; row++)
+    limit_cells_clear(c, member, row);
 }
