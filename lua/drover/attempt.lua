@@ -10,8 +10,11 @@ local cost = require "drover.cost"
 local engine = require "drover.provider.engine"
 local err = require "drover.err"
 local loops = require "drover.loop"
+local ratelimit = require "drover.provider.ratelimit"
 local reader = require "drover.reader"
 local send = require "drover.send"
+local tokens = require "drover.tokens"
+local usages = require "drover.usage"
 
 local ffi_string = ffi.string
 
@@ -20,6 +23,7 @@ local HEAD, SSE, BODY = C.DROVER_EVENT_HEAD, C.DROVER_EVENT_SSE,
 local TEXT, END, FAIL = C.DROVER_EVENT_TEXT, C.DROVER_EVENT_END,
                         C.DROVER_EVENT_FAIL
 local NAN = 0 / 0
+local COOL_MIN, COOL_MAX = 0.05, 300    -- seconds that a node may ask for
 
 local finishes = {
   [tonumber(C.DROVER_FINISH_STOP)] = "stop",
@@ -31,9 +35,15 @@ local _M = {}
 local mt = {}
 mt.__index = mt
 mt.first, mt.last, mt.committed = 1, 0, false   -- where nothing else is said
+mt.seen = 0                     -- bytes of text that came
 
 -- One for each settle: a finalizer may settle another attempt in between.
 local outcome_t = ffi.typeof("drover_outcome")
+local upstream = ffi.new("drover_upstream")
+
+-- What says less than the status that came before it.
+local cut_short = { reset = true, truncated = true, timeout = true,
+                    too_large = true, malformed = true }
 
 
 -- ---- events, called by the pump ----
@@ -81,7 +91,44 @@ function mt:fault(kind, message, phase)
 end
 
 
+-- Count what is odd but no failure.
+function mt:count(counter)
+  if not self.state.closed then
+    C.drover_count(self.state.handle, counter)
+  end
+end
+
+
+-- The reply's head. What it says of the node's limits is told to all workers.
+local function on_head(self, ev)
+  local size = tonumber(ev.data_size)
+  local limits = reader.says_limits(ev.data, size)
+  self.status = ev.status
+  if ev.status ~= 200 or limits then
+    self.head = ffi_string(ev.data, size)
+  end
+  local said = limits and not self.state.closed
+               and ratelimit.read(reader.headers(self.head),
+                                  C.drover_clock_wall())
+  if said then
+    upstream.requests_limit = said.requests_limit or NAN
+    upstream.requests_left = said.requests_left or NAN
+    upstream.requests_reset = said.requests_reset or NAN
+    upstream.tokens_limit = said.tokens_limit or NAN
+    upstream.tokens_left = said.tokens_left or NAN
+    upstream.tokens_reset = said.tokens_reset or NAN
+    C.drover_node_upstream(self.state.handle, self.pick.node,
+                           self.pick.version, upstream, C.drover_clock())
+  end
+end
+
+
 local function on_fail(self, ev)
+  local kind = err.kind(ev.code)
+  if self.status and self.status >= 400 and cut_short[kind] then
+    self:finish(reader.upstream_error(self, "", "decode"))
+    return
+  end
   -- Its finish reason was seen, then a plain close: the answer is whole.
   if self.finished and ev.code == C.DROVER_ETRUNCATED then
     self:finish(reader.verdict(self))
@@ -92,8 +139,7 @@ local function on_fail(self, ev)
   if phase == "first_token" and self.first_at then
     phase = "stream"            -- it came before the transport saw our commit
   end
-  self:finish(err.new(err.kind(ev.code),
-                      size > 0 and ffi_string(ev.data, size) or nil, {
+  self:finish(err.new(kind, size > 0 and ffi_string(ev.data, size) or nil, {
     node = self.row.id, phase = phase, status = self.status,
     maybe_billed = ev.maybe_billed ~= 0,
     retryable = C.drover_err_retryable(ev.code) == 1,
@@ -110,6 +156,7 @@ local function on_text(self, ev)
     self.opening = opening.raw
     self:push(opening, 0)
   end
+  self.seen = self.seen + size
   self:push(reader.pieced(engine.event(self.envelope, text)), size)
 end
 
@@ -139,10 +186,7 @@ function mt:event(ev)
   elseif kind == TEXT then
     on_text(self, ev)
   elseif kind == HEAD then
-    self.status = ev.status
-    if ev.status ~= 200 then
-      self.head = ffi_string(ev.data, ev.data_size)
-    end
+    on_head(self, ev)
   elseif kind == BODY then
     self.body = ffi_string(ev.data, ev.data_size)
   elseif kind == END then
@@ -199,15 +243,47 @@ end
 
 -- ---- settling ----
 
-local function fill_outcome(self, outcome, kind)
-  local usage = self.usage and self.row.provider.usage(self.usage)
+-- What it has used, or by all that is known may have: charged to limits,
+-- counted and priced. `billed` as in usage.lua. Returns the tokens of the
+-- answer where the node's own figure is believed, else 0.
+local function account(self, outcome, kind, billed)
+  local call, router, row = self.call, self.state, self.row
+  local used, estimated = usages.of(self.usage
+                                    and row.provider.usage(self.usage),
+                                    call, self.pick.prompt_tokens, billed,
+                                    reader.said, self)
+  if not used then
+    return 0
+  end
+  local count = used.completion_tokens
+  outcome.prompt_tokens, outcome.completion_tokens = used.prompt_tokens, count
+  outcome.cached_tokens = used.cached_tokens
+  outcome.tokens = used.prompt_tokens + count
+  self.dollars = cost.dollars(row.price, used)
+  outcome.dollars = self.dollars or 0
+  if estimated then
+    self.estimated, self.record.estimated = true, true
+    self:count(C.DROVER_USAGE_ESTIMATED)
+    return 0
+  end
+  if kind == "ok" then
+    local n = call.request.n
+    tokens.learn(router.lengths, call.model,
+                 type(n) == "number" and count / n or count)
+  end
+  return count
+end
+
+
+local function fill_outcome(self, outcome, kind, billed)
   local first, ended = self.first_at, self.ended_at or C.drover_clock()
+  local count = account(self, outcome, kind, billed)
+  local asked = self.err and self.err.retry_after
   outcome.code = kind == "ok" and 0 or err.code(kind)
-  outcome.prompt_tokens = usage and usage.prompt_tokens or 0
-  outcome.completion_tokens = usage and usage.completion_tokens or 0
-  outcome.cached_tokens = usage and usage.cached_tokens or 0
   outcome.first_token_ms, outcome.token_ms = NAN, NAN
-  local count = usage and usage.completion_tokens or 0
+  if asked then
+    outcome.retry_after = math.max(COOL_MIN, math.min(asked, COOL_MAX))
+  end
   if first then
     outcome.first_token_ms = (first - self.sent_at) * 1000
     if count > 1 then
@@ -215,11 +291,6 @@ local function fill_outcome(self, outcome, kind)
     end
   elseif count > 0 and kind == "ok" then
     outcome.token_ms = (ended - self.sent_at) * 1000 / count
-  end
-  local dollars = cost.dollars(self.row.price, usage)
-  if dollars then
-    self.dollars = dollars
-    outcome.dollars = dollars
   end
   return ended
 end
@@ -243,12 +314,12 @@ function mt:settle(kind)
       C.drover_call_close(handle)
     end
   end
-  local outcome = outcome_t()
-  local ended = fill_outcome(self, outcome, kind)
-  local record = self.record
+  local outcome, record = outcome_t(), self.record
+  local billed = kind == "ok" or self.err ~= nil and self.err.maybe_billed
+                 or kind == "cancelled"
+  local ended = fill_outcome(self, outcome, kind, billed)
   record.kind, record.seconds = kind, ended - self.sent_at
-  record.maybe_billed = kind == "ok" or self.err ~= nil
-                        and self.err.maybe_billed or kind == "cancelled"
+  record.maybe_billed = billed
   local state = self.state
   state.active[self] = nil
   if not state.closed then
@@ -273,7 +344,8 @@ end
 -- ---- opening ----
 
 -- Send `call` to `row`, whose ticket `pick` holds. `limits`: deadlines in
--- seconds. The attempt, or nil and an error (the ticket is settled then).
+-- seconds, and the request's serial number. The attempt, or nil and an error
+-- (the ticket is settled then).
 function _M.open(state, row, pick, call, limits)
   local loop = loops.get()
   local self = setmetatable({

@@ -190,12 +190,16 @@ function mt:report(handle, now)
 end
 
 
--- Keys in files: read again; one that became unreadable stays as it was.
-function mt:refresh_keys()
-  for _, row in pairs(self.rows) do
+-- Keys in files: read again; one that became unreadable stays as it was. A
+-- new one has not been refused yet, so its row is asked again.
+function mt:refresh_keys(handle, now)
+  for id, row in pairs(self.rows) do
     local source = row.key_source
-    if type(source) == "table" and source.file then
-      row.key = key_source.read(source) or row.key
+    local key = type(source) == "table" and source.file
+                and key_source.read(source)
+    if key and key ~= row.key then
+      row.key = key
+      C.drover_node_clear(handle, id, now)
     end
   end
 end

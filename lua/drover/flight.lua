@@ -3,6 +3,7 @@
 -- elsewhere. Ends once: with the attempt that stands, or with an error.
 --
 -- SPDX-License-Identifier: MIT
+local ffi = require "ffi"
 local C = require "drover.core"
 local attempts = require "drover.attempt"
 local collect = require "drover.collect"
@@ -18,7 +19,10 @@ local waits = require "drover.wait"
 local NAN = 0 / 0
 
 local LEAST = 0.001             -- seconds; 0 would mean no deadline
+local HELD_MAX = 4096           -- events before the first content
 local limits = {}               -- of the send that is being made
+local serial = 0                -- of the last request
+local stats = ffi.new("drover_node_stats")
 
 local _M = {}
 
@@ -32,11 +36,12 @@ function _M.new(router, call, opts)
   if opts.headers then
     call.headers = opts.headers
   end
+  serial = serial + 1
   return setmetatable({
-    router = router, call = call, opts = opts, ledger = {},
+    router = router, call = call, opts = opts, ledger = {}, serial = serial,
     pick = requests.pick(call, opts, router), begun = now,
     deadline = now + opts.timeout.total,
-    ended = false, cancelled = false, ambiguous = false,
+    ended = false, cancelled = false, ambiguous = false, freed = false,
   }, mt)
 end
 
@@ -48,6 +53,7 @@ function mt:limits(now)
   limits.first_token = stream and timeout.first_token or 0
   limits.idle = stream and timeout.idle or 0
   limits.total = math.max(LEAST, self.deadline - now)
+  limits.serial = self.serial
   return limits
 end
 
@@ -84,6 +90,7 @@ function mt:done(attempt)
   count(self, self.pick.node, 0, first)
   return {
     node = attempt.row.id, attempts = self.ledger, cost = attempt.dollars,
+    estimated = attempt.estimated,
     seconds = now - self.begun,
     first_token_seconds = self.call.stream and first or nil,
   }
@@ -108,6 +115,10 @@ local function reach(self, attempt)
       if not self.whole then
         return nil
       end
+    elseif n >= HELD_MAX and not attempt.committed then
+      attempt.err = attempt:fault("malformed", "too many events without"
+                                  .. " content", "first_token")
+      break
     end
   end
   return attempt.err
@@ -125,28 +136,66 @@ local function rest(self, seconds)
 end
 
 
+-- Whether one more send is granted: of what never left one is free, all
+-- others are paid from the budget that all workers share.
+local function granted(self, e)
+  if not self.freed and retries.class(e) == "unsent" then
+    self.freed = true
+    return true
+  end
+  return C.drover_retry_take(self.router.handle, C.drover_clock()) == 1
+end
+
+
+-- Give a row back that was chosen and is not sent to.
+local function release(self)
+  local outcome = ffi.new("drover_outcome")
+  outcome.code = C.DROVER_ECANCELLED
+  outcome.first_token_ms, outcome.token_ms = NAN, NAN
+  C.drover_ticket_done(self.router.handle, self.pick, outcome,
+                       C.drover_clock())
+end
+
+
+-- Seconds for which the table keeps a row back by its node's own wish.
+local function cooling(self, node)
+  local handle = self.router.handle
+  if C.drover_node_stat(handle, node, stats, C.drover_clock()) ~= 0
+     or stats.why ~= C.DROVER_WHY_RATE then
+    return 0
+  end
+  return stats.out_for
+end
+
+
 -- Another node at once, or the same one after a wait. Returns its row, or
 -- nil when the last error stands.
 local function next_row(self, e)
-  local router = self.router
-  local verdict, wait, instead = retries.decide(router.retry, e, #self.ledger,
-                                                self)
-  if verdict == "stop" or self.cancelled then
-    return nil, instead
-  end
-  if C.drover_clock() >= self.deadline or router.closed then
+  local router, p, sends = self.router, self.pick, #self.ledger
+  if self.cancelled or router.closed
+     or not retries.in_time(router.retry, self.deadline - C.drover_clock(),
+                            self.ledger[sends].seconds) then
     return nil
   end
-  local p = self.pick
+  local verdict, wait, instead = retries.decide(router.retry, e, sends, self)
+  if verdict == "stop" or self.cancelled or router.closed then
+    return nil, instead
+  end
+  local failed = p.node
   p.again = 0
   if not wait then
     local row = pick.node(router, p, self.call, self.opts)
-    if row or verdict == "other_node" then
+    if row and not granted(self, e) then
+      release(self)
+      return nil
+    elseif row or verdict == "other_node" then
       return row
     end
-    wait = retries.pause(router.retry, e, #self.ledger, router.random())
+    wait = retries.pause(router.retry, e, sends, router.random(),
+                         cooling(self, failed))
   end
-  if not wait or C.drover_clock() + wait >= self.deadline then
+  if not wait or C.drover_clock() + wait >= self.deadline
+     or not granted(self, e) then
     return nil
   end
   rest(self, wait)

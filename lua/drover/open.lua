@@ -47,7 +47,7 @@ function _M.tick(router, now)
   refresh_policy(router)
   router.ticks = router.ticks + 1
   if router.ticks % KEYS_EVERY == 0 then
-    router.fleet:refresh_keys()
+    router.fleet:refresh_keys(router.handle, now)
   end
 end
 

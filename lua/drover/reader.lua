@@ -19,21 +19,38 @@ local SLOW = C.DROVER_DELTA_USAGE + C.DROVER_DELTA_ERROR + C.DROVER_DELTA_OTHER
 local MESSAGE_SIZE = #"message"
 local CHUNK_MIN = 16            -- what is shorter is no chunk ("[DONE]")
 local SAID_MAX = 400
-local OBJECT = ("{"):byte()
+local OBJECT, QUOTE = ("{"):byte(), ("\""):byte()
 
 local _M = {}
+
+ffi.cdef [[
+void *memmem(const void *in, size_t in_size, const void *what, size_t size);
+]]
+
+local LIMITS = "ratelimit-"     -- in the names of headers that say limits
 
 local delta = ffi.new("drover_delta")
 local scratch, scratch_size = ffi.new("char[4096]"), 4096
 
 
--- { ["retry-after"] = "1" } of the lines of a response's head.
+-- { ["retry-after"] = "1" } of the lines of a response's head. Lines of one
+-- name are joined by LF.
 function _M.headers(head)
   local headers = {}
   for name, value in (head or ""):gmatch("([^:\n]+):[ \t]*([^\n]*)") do
-    headers[lower(name)] = (value:gsub("%s+$", ""))
+    name = lower(name)
+    local before = headers[name]
+    value = value:gsub("%s+$", "")
+    headers[name] = before and before .. "\n" .. value or value
   end
   return headers
+end
+
+
+-- Whether a response's head says something of the node's own limits; of the
+-- bytes as they are, since most say nothing and no text need be made of them.
+function _M.says_limits(head, size)
+  return ffi.C.memmem(head, size, LIMITS, #LIMITS) ~= nil
 end
 
 
@@ -57,14 +74,15 @@ end
 function _M.upstream_error(attempt, body, phase)
   local row = attempt.row
   local c = row.provider.classify(attempt.status or 0,
-                                  _M.headers(attempt.head), body)
+                                  _M.headers(attempt.head), body,
+                                  C.drover_clock_wall())
   local message = scrub(c.message, row.key)
   local code = c.code and #c.code <= 64 and c.code:match("^[%w_.:-]+$") or nil
   return err.new(c.kind, message, {
     node = row.id, status = attempt.status, code = code, param = c.param,
     said = message ~= nil, phase = phase, retryable = c.retryable,
     retry_after = c.retry_after,
-    maybe_billed = c.maybe_billed or phase == "stream",
+    maybe_billed = c.maybe_billed or attempt.first_at ~= nil,
   })
 end
 
@@ -115,6 +133,20 @@ local function mark_first(attempt, at)
 end
 
 
+local function size_of(text)
+  return type(text) == "string" and #text or 0
+end
+
+
+-- Bytes of what an event says.
+local function said_by(event)
+  local tool = event.tool_call
+  return size_of(event.text) + size_of(event.reasoning)
+         + size_of(event.refusal)
+         + (tool and size_of(tool.name) + #tool.arguments or 0)
+end
+
+
 -- What the provider makes of a chunk that the scan does not cover.
 local function slow(attempt, ev, raw)
   local name_size = tonumber(ev.name_size)
@@ -122,7 +154,8 @@ local function slow(attempt, ev, raw)
   local list, why, is_error = attempt.row.provider.event { data = raw,
                                                            name = name }
   if is_error then
-    attempt:finish(_M.upstream_error(attempt, raw, "stream"))
+    attempt:finish(_M.upstream_error(attempt, raw, attempt.first_at
+                                     and "stream" or "first_token"))
     return
   elseif not list then
     attempt:finish(attempt:fault("malformed", why, "stream"))
@@ -144,6 +177,7 @@ local function slow(attempt, ev, raw)
     if event then
       if _M.has_content(event) then
         mark_first(attempt, ev.at)
+        attempt.seen = attempt.seen + said_by(event)
       end
       attempt.finished = event.finish_reason or attempt.finished
       attempt.tools = attempt.tools or event.tool_call ~= nil
@@ -179,6 +213,7 @@ function _M.sse(attempt, ev)
   if band(delta.flags, F_TEXT) ~= 0 then
     event = text_event(data, size)
     mark_first(attempt, ev.at)
+    attempt.seen = attempt.seen + delta.text_size
   else
     event = { index = 0, raw = ffi_string(data, size) }
   end
@@ -218,13 +253,33 @@ local function push_reply(attempt, reply)
 end
 
 
+-- Bytes of the text that came: counted as it streamed, or in a whole reply.
+function _M.said(attempt)
+  local reply, sum = attempt.reply, attempt.seen
+  if not reply or sum > 0 then
+    return sum
+  elseif not reply.choices then
+    return #attempt.body                -- passes as it came; an upper bound
+  end
+  for _, choice in ipairs(reply.choices) do
+    local message = type(choice) == "table" and choice.message
+    if type(message) == "table" then
+      local tools = message.tool_calls and json.encode(message.tool_calls)
+      sum = sum + size_of(message.content) + size_of(message.refusal)
+            + size_of(message.reasoning_content) + size_of(tools)
+    end
+  end
+  return sum
+end
+
+
 local MEMBERS = "choices\0error\0usage\0"
-local MESSAGE = "i0\0kmessage\0"       -- in choices
+local CONTENT = "i0\0kmessage\0kcontent\0"       -- in choices
 local members, span = ffi.new("drover_span[3]"), ffi.new("drover_span")
 
 
--- Whether a reply that passes as it came (call.pass) is a chat completion;
--- its usage is all that is read of it.
+-- Whether a reply that passes as it came (call.pass) is a chat completion
+-- with a text; its usage is all that is read of it. Others are decoded.
 local function passes(attempt, body)
   local bytes = cast("const char *", body)
   if C.drover_json_members(bytes, #body, MEMBERS, 3, members, nil) ~= 0
@@ -234,8 +289,8 @@ local function passes(attempt, body)
   local choices, usage = members[0], members[2]
   if choices.type == 0
      or C.drover_json_find(bytes + choices.start, choices.stop - choices.start,
-                           MESSAGE, #MESSAGE, span, nil) ~= 0
-     or span.type ~= OBJECT then
+                           CONTENT, #CONTENT, span, nil) ~= 0
+     or span.type ~= QUOTE then
     return false
   end
   attempt.usage = usage.type == OBJECT
@@ -250,8 +305,10 @@ end
 local function body_verdict(attempt)
   local status, body = attempt.status or 0, attempt.body or ""
   if status >= 300 and status < 400 then
-    return attempt:fault("malformed", "a redirect, which is not followed",
-                         "decode")
+    local e = attempt:fault("malformed", "a redirect, which is not followed",
+                            "decode")
+    e.retryable, e.maybe_billed = false, false
+    return e
   end
   if status ~= 200 then
     return _M.upstream_error(attempt, body, "decode")
@@ -259,11 +316,13 @@ local function body_verdict(attempt)
   if attempt.call.pass and passes(attempt, body) then
     return nil
   end
-  local reply, why, is_error = attempt.row.provider.decode(body)
+  local reply, why, is_error, code = attempt.row.provider.decode(body)
   if is_error then
     return _M.upstream_error(attempt, body, "decode")
   elseif not reply then
-    return attempt:fault("malformed", why, "decode")
+    local e = attempt:fault("malformed", why, "decode")
+    e.code = code
+    return e
   end
   attempt.reply = reply
   attempt.usage = type(reply.usage) == "table" and reply.usage or nil
@@ -283,7 +342,8 @@ local function infer_finish(attempt)
 end
 
 
--- The transfer ended well: is the answer whole? Returns an error or nil.
+-- The transfer ended well: is the answer whole? Returns an error or nil. One
+-- of finish reason and end mark will do, and the oddity is counted.
 function _M.verdict(attempt)
   if attempt.row.engine then
     return nil
@@ -292,6 +352,9 @@ function _M.verdict(attempt)
     return body_verdict(attempt)
   end
   if attempt.finished then
+    if not attempt.done then
+      attempt:count(C.DROVER_STREAM_QUIRK)
+    end
     return nil
   end
   if not attempt.done then
@@ -299,8 +362,12 @@ function _M.verdict(attempt)
                          "stream")
   end
   if not attempt.first_at then
-    return attempt:fault("malformed", "the stream held no content", "stream")
+    local e = attempt:fault("malformed", "the stream held no content",
+                            "stream")
+    e.code = "empty_response"
+    return e
   end
+  attempt:count(C.DROVER_STREAM_QUIRK)
   infer_finish(attempt)
 end
 

@@ -1,19 +1,41 @@
 -- Whether a failed attempt is followed by another, and where. Decides only:
--- waits for nothing, sends nothing.
+-- waits for nothing, sends nothing, asks no budget.
 --
--- Classes (docs/LUA-API.md): what surely was not worked on may go to another
--- node, or after a back-off to the same; what may have been worked on
--- (maybe_billed) at most once; a key's trouble only to another node; the
--- caller's mistakes nowhere.
+-- The classes of failures and what follows from them: docs/FAULTS.md.
 --
 -- SPDX-License-Identifier: MIT
 local backoff = require "drover.backoff"
 local err = require "drover.err"
 
+local max, min = math.max, math.min
+
 local _M = {}
 
+local SENDS_MAX = 20            -- whatever a function of the caller's says
+local FLOOR = 0.05              -- seconds; of a node that says "0"
+
 local verdicts = { retry = true, other_node = true, stop = true }
+
+-- A key's trouble: never the same key again, another at once.
 local elsewhere = { unauthorized = true, quota = true }
+
+-- What may fail before the body has gone out.
+local early = { unreachable = true, tls = true, timeout = true, reset = true }
+
+
+-- The class of a failure: "unsent" (surely not worked on, the body never
+-- went), "refused" (the node said that it did not begin), "ambiguous" (it may
+-- have worked, and charge for it), "final" (no node would do better).
+function _M.class(e)
+  if elsewhere[e.kind] then
+    return "refused"
+  elseif not e.retryable then
+    return "final"
+  elseif e.maybe_billed then
+    return "ambiguous"
+  end
+  return early[e.kind] and not e.status and "unsent" or "refused"
+end
 
 
 -- The caller's own function decides. Returns a verdict and a wait, or
@@ -42,18 +64,16 @@ end
 -- `flight.ambiguous` remembers that a maybe-billed retry was made.
 function _M.decide(retry, e, count, flight)
   if retry.decide then
-    if count >= 20 then
+    if count >= SENDS_MAX then
       return "stop"
     end
     return asked(retry.decide, e, count, flight.call.request)
   end
-  if count >= retry.attempts then
+  local class = _M.class(e)
+  if count >= retry.attempts or class == "final" then
     return "stop"
   end
-  if not e.retryable and not elsewhere[e.kind] then
-    return "stop"
-  end
-  if e.maybe_billed then
+  if class == "ambiguous" then
     if retry.ambiguous == "never" or flight.ambiguous then
       return "stop"
     end
@@ -63,15 +83,24 @@ function _M.decide(retry, e, count, flight)
 end
 
 
--- Seconds before the same node is asked again, or nil when the server wants
--- a longer pause than anybody waits.
-function _M.pause(retry, e, count, rnd)
+-- Whether the deadline leaves room for another attempt: with `left` seconds
+-- to go, after one that took `took` seconds to fail. What failed after most
+-- of the deadline would fail again behind it.
+function _M.in_time(retry, left, took)
+  return left > 0 and (retry.decide ~= nil or left >= took)
+end
+
+
+-- Seconds before the same node is asked again, or nil when that is longer
+-- than anybody waits. `cooling`: how long the table keeps it back, or 0.
+-- Jitter goes on top of what a node asked for, or all would come at once.
+function _M.pause(retry, e, count, rnd, cooling)
   local wait = backoff.wait(retry.min, retry.max, count, rnd)
-  local asked_for = e.retry_after
-  if asked_for and asked_for > backoff.RETRY_AFTER_MAX then
+  local least = max(e.retry_after and FLOOR or 0, e.retry_after or 0, cooling)
+  if least > backoff.RETRY_AFTER_MAX then
     return nil
   end
-  return math.max(wait, asked_for or 0)
+  return max(wait, least + min(wait, least / 4))
 end
 
 

@@ -2,14 +2,16 @@
 -- the C structs; the C side copies everything before it returns.
 --
 -- SPDX-License-Identifier: MIT
+local bit = require "bit"
 local buffer = require "string.buffer"
 local ffi = require "ffi"
 local C = require "drover.core"
 local err_new = require("drover.err").new
 local from_c = require("drover.err").from_c
 
-local sort = table.sort
+local ceil = math.ceil
 local concat = table.concat
+local sort = table.sort
 
 local _M = {}
 
@@ -18,6 +20,10 @@ local generate = ffi.new("drover_generate")
 local out = ffi.new("drover_call *[1]")
 local c_err = ffi.new("drover_err")
 local scratch = buffer.new()                    -- a body on its way to C
+local heads = buffer.new()                      -- and its headers
+local lead                      -- of this process's idempotency keys
+
+local TIMEOUT = "x-request-timeout-ms: "
 
 
 local function header_text(headers)
@@ -47,23 +53,60 @@ local function row_headers(row, stream)
 end
 
 
--- Send over HTTP. `limits` are the deadlines in seconds (0: none). Returns
--- the call's handle, or nil and an error (then no event comes).
+-- Random, and made in the process that sends: forked ones share our tables.
+local function make_lead()
+  lead = ("idempotency-key: drover-%s-"):format(
+    bit.tohex(tonumber(C.drover_entropy() % 2 ^ 32))
+    .. bit.tohex(tonumber(C.drover_entropy() % 2 ^ 32)))
+end
+
+
+-- The caller's header lines, and of ours those that it does not name.
+local function put_beside(more, limits, ms)
+  local own = "\n" .. more:lower()
+  heads:put(more)
+  if not own:find("\nx-request-timeout-ms:", 1, true) then
+    heads:put(TIMEOUT, ms, "\n")
+  end
+  if not own:find("\nidempotency-key:", 1, true) then
+    heads:put(lead, limits.serial, "\n")
+  end
+end
+
+
+-- The header lines of one attempt, in `heads`: those of its row, of its
+-- caller, how long we shall wait, and the same key for all attempts of a
+-- request.
+local function put_headers(row, stream, more, limits)
+  local ms = ceil(limits.total * 1000)
+  if not lead then
+    make_lead()
+  end
+  heads:reset():put(row_headers(row, stream))
+  if more then
+    put_beside(more, limits, ms)
+  else
+    heads:put(TIMEOUT, ms, "\n", lead, limits.serial, "\n")
+  end
+  return heads:ref()
+end
+
+
+-- Send over HTTP. `limits`: the deadlines in seconds (`total` above 0; others
+-- may be 0: none), and `serial`, the request's number here. Returns the call's handle, or nil and
+-- an error (then no event comes).
 function _M.http(port, number, row, call, limits)
   local stream = call.stream and true or false
   local models = row.models
   local model = call.model
-  local headers = row_headers(row, stream)
-  if call.headers then
-    headers = headers .. call.headers
-  end
+  local headers, headers_size = put_headers(row, stream, call.headers, limits)
   local url = row.base_url .. row.provider.PATH
   call.body:put(scratch:reset(), model and models and models[model] or model)
   local body, size = scratch:ref()
   config.call, config.stream = number, stream and 1 or 0
   config.method, config.url = "POST", url
   config.unix_path, config.ca_file = row.unix_path, row.ca_file
-  config.headers, config.headers_size = headers, #headers
+  config.headers, config.headers_size = headers, headers_size
   config.body, config.body_size = body, size
   config.connect, config.total = limits.connect, limits.total
   config.first_token, config.idle = limits.first_token, limits.idle

@@ -14,9 +14,19 @@ local _M = {}
 
 -- The most tokens that an answer to this request may be said to have.
 local function most_of(call)
-  local n = tonumber(call.request.n) or 1
-  return call.max_tokens and min(TOKENS_MAX, FACTOR * n * call.max_tokens)
-         or TOKENS_MAX
+  local most, n = call.max_tokens, call.request.n
+  if not most then
+    return TOKENS_MAX
+  end
+  return min(TOKENS_MAX, FACTOR * most * (type(n) == "number" and n or 1))
+end
+
+
+-- The usual case: nothing to mend.
+local function is_sound(said, most)
+  local input, output = said.prompt_tokens, said.completion_tokens
+  return input > 0 and input <= TOKENS_MAX and output > 0 and output <= most
+         and said.cached_tokens <= input
 end
 
 
@@ -31,6 +41,9 @@ function _M.of(said, call, prompt, billed, count, x)
     return nil, false
   end
   local most = most_of(call)
+  if said and is_sound(said, most) then
+    return said, false
+  end
   local input = said and said.prompt_tokens or 0
   local output = said and said.completion_tokens or 0
   local estimated = false

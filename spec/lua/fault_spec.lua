@@ -122,3 +122,201 @@ describe("a router over nodes that fail", function()
     end)
   end
 end)
+
+
+-- ---- one request over one or two nodes ----
+
+local DONE = { prompt_tokens = 5, completion_tokens = 2, total_tokens = 7 }
+local servers, router = {}, nil
+
+
+-- A router over servers with these lists of replies, in this order.
+local function over(lists, more)
+  local conf = { nodes = {}, policy = "fallback", retry = { min = 0, max = 0 } }
+  for i, list in ipairs(lists) do
+    servers[i] = testing.server(list)
+    conf.nodes[i] = { id = "n" .. i, url = servers[i].url,
+                      price = { input = 1e6, output = 1e6 } }
+  end
+  for name, value in pairs(more or {}) do
+    conf[name] = value
+  end
+  router = assert(drover.new(conf))
+  return router
+end
+
+
+local function cleanup()
+  router:close()
+  for i, server in pairs(servers) do
+    server:stop()
+    servers[i] = nil
+  end
+end
+
+
+local function chat_of(choices, usage)
+  return { status = 200, body = { id = "x", choices = choices,
+                                  usage = usage } }
+end
+
+
+local function says(content, usage)
+  return chat_of({ { index = 0, finish_reason = "stop", message = {
+    role = "assistant", content = content } } }, usage)
+end
+
+
+describe("each attempt", function()
+  after_each(cleanup)
+
+  it("tells how long we wait, and is known as the same request", function()
+    over({ { testing.error(503, "full") }, { testing.reply "ok" } })
+    for _ = 1, 2 do
+      assert(router:chat(request(), { timeout = 30 }))
+    end
+    local first, second = servers[1]:requests(), servers[2]:requests()
+    assert.equal(2, #second)
+    local seen = {}
+    for i = 1, 2 do
+      local a, b = first[i].headers, second[i].headers
+      assert.matches("^drover%-%x+%-%d+$", a["idempotency-key"])
+      assert.equal(a["idempotency-key"], b["idempotency-key"])
+      assert.is_nil(seen[a["idempotency-key"]])
+      seen[a["idempotency-key"]] = true
+      local left, later = tonumber(a["x-request-timeout-ms"]),
+                          tonumber(b["x-request-timeout-ms"])
+      assert.is_true(later > 0 and later <= left and left <= 30000)
+    end
+  end)
+
+  it("leaves a caller's own words for that to stand", function()
+    over({ { testing.reply "ok" } })
+    assert(router:chat(request(), { headers = {
+      ["Idempotency-Key"] = "mine", ["X-Request-Timeout-Ms"] = "7" } }))
+    local headers = servers[1]:requests()[1].headers
+    assert.equal("mine", headers["idempotency-key"])
+    assert.equal("7", headers["x-request-timeout-ms"])
+  end)
+end)
+
+
+describe("what an attempt is charged with", function()
+  after_each(cleanup)
+
+  it("is the node's usage", function()
+    over({ { says("hello", DONE) } })
+    local reply = assert(router:chat(request()))
+    assert.is_nil(reply.drover.estimated)
+    assert.is_nil(reply.drover.attempts[1].estimated)
+    assert.equal(7, reply.drover.cost)
+    assert.equal(2, router:nodes()[1].output_tokens)
+  end)
+
+  for name, usage in pairs { none = false, zero = { prompt_tokens = 0,
+                                                    completion_tokens = 0 },
+                             absurd = { prompt_tokens = 2 ^ 63,
+                                        completion_tokens = -1 } } do
+    it("is estimated where the usage is " .. name, function()
+      over({ { says(("x"):rep(35), usage or nil) } })
+      local reply = assert(router:chat(request()))
+      assert.is_true(reply.drover.estimated)
+      assert.is_true(reply.drover.attempts[1].estimated)
+      local node = router:nodes()[1]
+      assert.equal(10, node.output_tokens)
+      assert.is_true(node.input_tokens > 0)
+      assert.equal(node.input_tokens + 10, reply.drover.cost)
+    end)
+  end
+
+  it("is the prompt and the text that came where a stream is cut", function()
+    local reply = testing.stream { ("x"):rep(35), "y" }
+    reply.cut = 2
+    over({ { reply } })
+    local _, e = router:stream(request()):join()
+    assert.equal("truncated", e.kind)
+    assert.is_true(e.attempts[1].estimated)
+    assert.equal(10, router:nodes()[1].output_tokens)
+    assert.is_true(router:nodes()[1].input_tokens > 0)
+  end)
+
+  it("is nothing where the node refused, and the prompt where it may not have",
+     function()
+    over({ { testing.error(503, "full") }, { testing.error(500, "broken") } })
+    local _, e = router:chat(request())
+    local nodes = router:nodes()
+    assert.equal(0, nodes[1].input_tokens)
+    assert.is_true(nodes[2].input_tokens > 0)
+    assert.equal(0, nodes[2].output_tokens)
+    assert.is_nil(e.attempts[1].estimated)
+    assert.is_true(e.attempts[2].estimated)
+    assert.is_true(e.maybe_billed)
+  end)
+end)
+
+
+describe("a failed request", function()
+  after_each(cleanup)
+
+  it("says what was empty", function()
+    for _, reply in ipairs { { body = "" }, { body = "{}" }, chat_of {},
+                             says(nil), { sse = { "[DONE]" } } } do
+      over({ { reply } }, { retry = { attempts = 1 } })
+      local _, e = router:chat(request())
+      assert.same({ "malformed", "empty_response" }, { e.kind, e.code })
+      cleanup()
+    end
+    over({ { chat_of { { finish_reason = "tool_calls", message = {
+      tool_calls = { { id = "a", ["function"] = { name = "f" } } } } } } } })
+    assert(router:chat(request()))
+  end)
+
+  it("is not tried again where the node says so", function()
+    over({ { testing.error(503, "x", { headers = {
+      ["x-should-retry"] = "false" } }) }, { testing.reply "ok" } })
+    local _, e = router:chat(request())
+    assert.equal("overloaded", e.kind)
+    assert.is_false(e.retryable)
+    assert.equal(1, #e.attempts)
+  end)
+
+  it("goes by the status though the body was cut", function()
+    local cut_short = testing.error(429, "slow down")
+    cut_short.cut = 120
+    over({ { cut_short } }, { retry = { attempts = 1 } })
+    local _, e = router:chat(request())
+    assert.same({ "rate_limited", 429, false },
+                { e.kind, e.status, e.maybe_billed })
+  end)
+
+  it("is not tried again in less time than it took to fail", function()
+    over({ { { hold = true } }, { testing.reply "ok" } })
+    local _, e = router:stream(request(), {
+      timeout = { first_token = 0.2, total = 0.3 } })
+    assert.same({ "timeout", "first_token" }, { e.kind, e.phase })
+    assert.equal(1, #e.attempts)
+    cleanup()
+    over({ { { hold = true } }, { testing.reply "ok" } })
+    assert(router:stream(request(), {
+      timeout = { first_token = 0.1, total = 20 } }))
+  end)
+
+  it("that goes on without content is broken", function()
+    local events = {}
+    for i = 1, 5000 do
+      events[i] = '{"choices":[]}'
+    end
+    over({ { { sse = events } }, { testing.stream { "ok" } } })
+    local stream = assert(router:stream(request()))
+    assert.equal("malformed", stream.flight.ledger[1].kind)
+    assert.equal("ok", stream:join().choices[1].message.content)
+  end)
+
+  it("is retried by a function until the deadline", function()
+    over({ { testing.error(400, "no") } }, {
+      retry = function() return "retry", 0.03 end })
+    local _, e = router:chat(request(), { timeout = 0.2 })
+    assert.equal("bad_request", e.kind)
+    assert.is_true(#e.attempts > 1 and #e.attempts < 8)
+  end)
+end)

@@ -2,7 +2,6 @@
 local backoff = require "drover.backoff"
 local err = require "drover.err"
 local retry = require "drover.retry"
-local retry_after = require "drover.provider.retry_after"
 
 local usual = { attempts = 3, min = 0.25, max = 8, ambiguous = "once" }
 
@@ -89,52 +88,73 @@ describe("the pause before the same node", function()
   end)
 
   it("is as long as the server says, within reason", function()
-    local function pause(s)
+    local function pause(seconds, cooling, rnd)
       return retry.pause(usual, err.new("rate_limited", nil,
-                                        { retry_after = s }), 1, 0.5)
+                                        { retry_after = seconds }), 1,
+                         rnd or 0, cooling or 0)
     end
     assert.equal(2, pause(2))
-    assert.equal(0.25, pause(0))
+    assert.equal(120, pause(120))
     assert.is_nil(pause(121))
+    assert.is_nil(pause(1e9))
+    assert.equal(0, pause(nil))
+    assert.equal(0.05, pause(0))        -- the floor of who says "at once"
+    assert.equal(3, pause(nil, 3))      -- what the table keeps back
+    assert.equal(3, pause(2, 3))
+    assert.is_nil(pause(nil, 300))
+  end)
+
+  it("is not the same for all that were told the same", function()
+    local function pause(rnd)
+      return retry.pause(usual, err.new("rate_limited", nil,
+                                        { retry_after = 10 }), 1, rnd, 0)
+    end
+    assert.is_true(pause(0.9) > pause(0.1))
+    assert.is_true(pause(0.999) < 12.5)
   end)
 end)
 
 
-describe("retry_after.read()", function()
+describe("the class of a failure", function()
   local rows = {
-    { { ["retry-after"] = "2" }, 2 }, { { ["retry-after"] = "1.5" }, 1.5 },
-    { { ["retry-after"] = "0" }, 0 },
-    { { ["retry-after-ms"] = "0", ["retry-after"] = "1" }, 1 },
-    { { ["retry-after-ms"] = "1500" }, 1.5 },
-    { { ["retry-after"] = "-1" } }, { { ["retry-after"] = "inf" } },
-    { { ["retry-after"] = "nan" } }, { { ["retry-after"] = "0x10" } },
-    { { ["retry-after"] = "" } }, { { ["retry-after"] = "1e309" } },
-    { { ["retry-after"] = ("9"):rep(8192) } },
-    { { ["retry-after"] = "99999999999999999999" }, 1e20 },
-    { { ["retry-after"] = "Sun, 06 Nov 1994 08:49:47 GMT",
-        date = "Sun, 06 Nov 1994 08:49:37 GMT" }, 10 },
-    { { ["retry-after"] = "Sunday, 06-Nov-94 08:49:47 GMT",
-        date = "Sun, 06 Nov 1994 08:49:37 GMT" }, 10 },
-    { { ["retry-after"] = "Sun Nov  6 08:49:47 1994",
-        date = "Sun, 06 Nov 1994 08:49:37 GMT" }, 10 },
-    { { ["retry-after"] = "Sun, 06 Nov 1994 08:49:07 GMT",
-        date = "Sun, 06 Nov 1994 08:49:37 GMT" }, 0 },
-    { { ["x-ratelimit-remaining-requests"] = "0",
-        ["x-ratelimit-reset-requests"] = "6m0s",
-        ["x-ratelimit-remaining-tokens"] = "5",
-        ["x-ratelimit-reset-tokens"] = "1h" }, 360 },
-    { {}, 34.4, "34.4s" },
-    { {}, 9.816, nil, "Please try again in 9.816s. Visit …" },
-    { {}, 0.132, nil, "try again in 132ms" },
+    { "unsent", "unreachable", { phase = "connect" } },
+    { "unsent", "tls", { phase = "connect" } },
+    { "unsent", "timeout", { phase = "connect" } },
+    { "unsent", "reset", { phase = "send" } },
+    { "refused", "rate_limited", { status = 429 } },
+    { "refused", "overloaded", { status = 503 } },
+    { "refused", "timeout", { status = 503 } },
+    { "refused", "resource", {} }, { "refused", "overloaded", {} },
+    { "refused", "unauthorized", { retryable = false } },
+    { "refused", "quota", { retryable = false } },
+    { "refused", "bad_request", { status = 425, retryable = true } },
+    { "ambiguous", "overloaded", { status = 500, maybe_billed = true } },
+    { "ambiguous", "timeout", { maybe_billed = true } },
+    { "ambiguous", "reset", { maybe_billed = true } },
+    { "ambiguous", "malformed", { maybe_billed = true } },
+    { "final", "bad_request", {} }, { "final", "not_found", {} },
+    { "final", "context_too_long", {} }, { "final", "too_large", {} },
+    { "final", "cancelled", { maybe_billed = true } },
+    { "final", "overloaded", { status = 503, retryable = false } },
   }
   for i, row in ipairs(rows) do
-    it("reads spelling " .. i, function()
-      local got = retry_after.read(row[1], row[3], row[4])
-      if row[2] then
-        assert.is_true(math.abs(row[2] - got) < 1e-9)
-      else
-        assert.is_nil(got)
-      end
+    it("is " .. row[1] .. " in case " .. i, function()
+      assert.equal(row[1], retry.class(err.new(row[2], nil, row[3])))
     end)
   end
+end)
+
+
+describe("the deadline of a retry", function()
+  it("leaves no room for what takes as long as the attempt did", function()
+    assert.is_true(retry.in_time(usual, 3, 2))
+    assert.is_false(retry.in_time(usual, 1, 2))
+    assert.is_false(retry.in_time(usual, 0, 0))
+  end)
+
+  it("is all that counts where the caller decides", function()
+    local own = { decide = function() return "retry" end }
+    assert.is_true(retry.in_time(own, 1, 2))
+    assert.is_false(retry.in_time(own, 0, 2))
+  end)
 end)

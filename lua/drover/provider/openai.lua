@@ -126,6 +126,11 @@ function _M.decode(body)
   local first = type(choices) == "table" and choices[1]
   if type(first) ~= "table" or type(first.message) ~= "table" then
     return nil, "the body has no choices[0].message"
+  end
+  local content = first.message.content
+  if content ~= nil and type(content) ~= "string"
+     and type(content) ~= "table" then
+    return nil, "a content that is neither text nor parts"
   elseif says_nothing(first) then
     return nil, "the answer holds nothing", nil, EMPTY
   end
