@@ -355,7 +355,7 @@ int drover_retry_take(drover_router *r, double now);
  * probes. Returns the number of members reaped. */
 int drover_tick(drover_router *r, double now);
 /* Requests in flight over all members; exact at the instant it is read. */
-uint32_t drover_inflight(drover_router *r, uint32_t node);   /* 0: the router */
+int32_t drover_inflight(drover_router *r, uint32_t node);    /* 0: the router */
 
 /* ---- waiting: one bounded queue a router, over all workers ---- */
 typedef struct drover_port drover_port;

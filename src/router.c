@@ -451,7 +451,9 @@ int drover_node_stat(drover_router *r, uint32_t node, drover_node_stats *out,
 
 /* ---- the whole ---- */
 
-uint32_t drover_inflight(drover_router *r, uint32_t node) {
+/* Signed, as LuaJIT's compiled code takes an unsigned result from all 64 bits
+ * of the register, and the sum's upper half is tokens. */
+int32_t drover_inflight(drover_router *r, uint32_t node) {
   return node < r->tally.rows ? (uint32_t)limit_cells_sum(&r->cells, node) : 0;
 }
 
