@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "hall.h"
 #include "node/upstream.h"
+#include "wait.h"
 
 enum { TRIES = 4, GLOBAL = DROVER_SCOPE_NODE };
 
@@ -309,14 +310,18 @@ int claim_row(struct drover_router *r, drover_pick *p, uint32_t node,
   if (!at.number)
     return drover_fail(err, DROVER_ERESOURCE, "all %u tickets of this member "
                        "are open", r->tickets_max);
-  int rc = enter(r, p, &at, err);
+  int rc = wait_ahead(r, p, node, err);
+  if (rc)
+    return rc == DROVER_EAGAIN ? refuse(p, node, err, "is kept for those who "
+                                        "wait") : rc;
+  rc = enter(r, p, &at, err);
   if (rc)
     return rc;
   drover_node *row = &r->table.rows[node];
   struct limit_ask ask = {
     .member = (uint32_t)member, .tokens = tokens_of(p), .count = 2, .of = {
-      { node, atom_get_u32(&row->capacity) },
-      { 0, atom_get_u32(&r->shared->concurrent) } },
+      { node, hall_room(atom_get_u32(&row->capacity), p->priority) },
+      { 0, hall_room(atom_get_u32(&r->shared->concurrent), p->priority) } },
   };
   struct limit_refusal no = { 0 };
   int named = p->limits[0] || p->limits[1] || p->limits[2] ||

@@ -295,7 +295,7 @@ static void whole(const struct page *p) {
   counts(p->out, sum.counts);
   head(p->out, "inference_requests_pending", "gauge",
        "Requests that wait for a slot.");
-  print(p->out, "inference_requests_pending %lld\n", (long long)sum.pending);
+  print(p->out, "inference_requests_pending %u\n", drover_waiting(p->r));
 }
 
 

@@ -11,6 +11,7 @@
  *   rows, own, texts   the nodes                             node/table
  *   tickets, holds  a member's together                      ticket.c
  *   tallies  counters, a member's together                   tally.c
+ *   queue    who waits                                       limit/queue
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_HALL_H
@@ -21,6 +22,7 @@
 #include "limit/budget.h"
 #include "limit/hold.h"
 #include "limit/keys.h"
+#include "limit/queue.h"
 #include "node/policy.h"
 #include "node/table.h"
 #include "tally.h"
@@ -28,7 +30,7 @@
 enum hall_span { SPAN_ROUTER, SPAN_MEMBERS, SPAN_CELLS, SPAN_ROWS, SPAN_OWN,
                  SPAN_TEXTS, SPAN_TAGS, SPAN_NAMES, SPAN_SPEND, SPAN_LOCKS,
                  SPAN_BUDGET, SPAN_TICKETS, SPAN_HOLDS, SPAN_TALLIES,
-                 SPAN_COUNT };
+                 SPAN_QUEUE, SPAN_COUNT };
 
 struct hall_shared {
   /* Written where routers are opened and applied, read by all. */
@@ -76,6 +78,7 @@ struct drover_router {              /* a handle; one thread's */
   struct limit_keys keys;
   struct limit_budget budget;
   struct tally tally;
+  struct limit_queue queue;
   struct ticket *tickets;           /* [member][tickets_max] */
   struct limit_holds *holds;        /* a record for each ticket */
   struct member_table members;

@@ -17,6 +17,7 @@
 #include "node/breaker.h"
 #include "node/outlier.h"
 #include "node/upstream.h"
+#include "wait.h"
 
 enum { NODES = 256, MEMBERS = 64, MEMBERS_MAX = 256,
        TICKETS = 4096, TICKETS_MAX = 65536, CONCURRENT = 100,
@@ -40,6 +41,7 @@ static uint64_t stamp_of(void) {
     sizeof(struct tally_node), sizeof(struct tally_router),
     sizeof(drover_node), sizeof(struct node_row), sizeof(struct node_text),
     sizeof(struct limit_name), sizeof(struct limit_holds),
+    sizeof(struct queue_shared), sizeof(struct queue_entry),
     offsetof(struct node_row, models), offsetof(struct hall_shared, turn),
   };
   return hash_bytes(SPAN_COUNT, shape, sizeof shape);
@@ -110,6 +112,7 @@ static int make(struct zone **out, const drover_router_config *c,
     [SPAN_TICKETS] = members * tickets * sizeof(struct ticket),
     [SPAN_HOLDS] = members * tickets * sizeof(struct limit_holds),
     [SPAN_TALLIES] = tally_size((uint32_t)members, (uint32_t)rows),
+    [SPAN_QUEUE] = limit_queue_size(or_default(c->queue_max, QUEUE)),
   };
   int rc = zone_make(out, stamp_of(), sizes, SPAN_COUNT, err);
   if (rc)
@@ -197,6 +200,7 @@ static void lay_out(struct drover_router *r) {
   r->tickets_max = s->tickets_max;
   r->tally = tally_view(zone_span(z, SPAN_TALLIES), s->members_max, rows,
                         &s->members_top);
+  r->queue = limit_queue_view(zone_span(z, SPAN_QUEUE), s->queue_max);
 }
 
 
@@ -266,12 +270,12 @@ int drover_router_apply_begin(drover_router *r, uint32_t generation) {
  * (drover_node_add()). */
 void drover_router_apply_end(drover_router *r, uint32_t generation,
                              const drover_router_config *c, double now) {
-  (void)now;
   if (generation < applied(r))
     return;                         /* a later one has been applied meanwhile */
   atom_raise_u32(&r->shared->applied, generation);
   node_table_retire(&r->table, generation);
   set(r->shared, c);
+  wait_freed(r, NULL, now);
 }
 
 
@@ -344,6 +348,7 @@ int drover_node_add(drover_router *r, const drover_node_config *c, double now,
   if (row > 0 && c->generation && c->generation < applied(r))
     node_table_retire(&r->table, applied(r));
   route_plan(r);
+  wait_freed(r, NULL, now);
   return row;
 }
 
@@ -379,12 +384,12 @@ int drover_node_drain(drover_router *r, const char *id, int drain) {
 
 int drover_node_clear(drover_router *r, const char *id, double now) {
   int row = node_table_find(&r->table, id);
-  (void)now;
   if (row < 0)
     return row;
   node_breaker_clear(&r->table.rows[row], &r->table.own[row]);
   node_upstream_clear(&r->table.own[row]);
   route_plan(r);
+  wait_freed(r, NULL, now);
   return DROVER_OK;
 }
 
@@ -481,6 +486,9 @@ int drover_tick(drover_router *r, double now) {
   if (now > last && __atomic_compare_exchange(&r->shared->ticked_at, &last,
                     &now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) && last > 0)
     node_average_age(&r->table, now - last, now);
+  if (reaped)
+    wait_freed(r, NULL, now);
+  wait_tick(r, now);
   return reaped;
 }
 
@@ -499,7 +507,7 @@ void drover_router_totals(drover_router *r, drover_totals *out, double now) {
     .panics = (double)all.counts[DROVER_PANIC],
     .retries_denied = (double)all.counts[DROVER_RETRY_DENIED],
     .reserved_tokens = (double)(limit_cells_sum(&r->cells, 0) >> 32),
-    .names = limit_keys_count(&r->keys),
+    .waiting = drover_waiting(r), .names = limit_keys_count(&r->keys),
   };
   uint32_t count = atom_get_u32(r->table.count);
   for (uint32_t i = 0; i <= count; i++) {

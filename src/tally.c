@@ -114,7 +114,6 @@ void tally_sum_router(const struct tally *t, struct tally_router *out) {
       out->refused[i] += atom_get_u64(&from->refused[i]);
     for (int i = 0; i < TALLY_COUNTS; i++)
       out->counts[i] += atom_get_u64(&from->counts[i]);
-    out->pending += atom_get_i64(&from->pending);
   }
 }
 

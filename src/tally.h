@@ -32,7 +32,6 @@ struct tally_router {               /* of one member */
   double   overhead_sum, first_sum; /* seconds */
   uint64_t refused[TALLY_LIMITS];   /* by tally_limit() */
   uint64_t counts[TALLY_COUNTS];
-  int64_t  pending;                 /* a gauge: 0 when the member is gone */
 };
 
 struct tally {                      /* a view: the sets lie in the zone */

@@ -17,6 +17,7 @@
 #include "base/process.h"
 #include "base/rand.h"
 #include "hall.h"
+#include "wait.h"
 
 
 static struct ticket *tickets_of(const struct drover_router *r,
@@ -220,6 +221,7 @@ int drover_ticket_done(drover_router *r, drover_pick *p,
   if (!t || !begin_settling(t))
     return DROVER_ECLOSED;
   settle(r, t, o, now, p->rnd);
+  wait_freed(r, p, now);
   return DROVER_OK;
 }
 
@@ -234,7 +236,8 @@ void ticket_leave(struct drover_router *r) {
   for (uint32_t i = 0; i < r->fresh; i++)
     if (begin_settling(&t[i]))
       settle(r, &t[i], NULL, 0, 0);
-  atom_set_i64(&r->tally.routers[r->slot].pending, 0);
+  limit_queue_reclaim(&r->queue, (uint32_t)r->slot);
+  limit_queue_moved_all(&r->queue);
   member_leave(&r->members, r->slot);
   r->pid = 0;
 }
@@ -267,9 +270,9 @@ void ticket_reclaim(struct drover_router *r, uint32_t member) {
     __atomic_store_n(&t[i].state, TICKET_FREE, __ATOMIC_RELEASE);
   }
   limit_cells_reclaim(&r->cells, member, r->table.max + 1);
-  atom_set_i64(&r->tally.routers[member].pending, 0);
   uint32_t rows = atom_get_u32(r->table.count);
   for (uint32_t i = 1; i <= rows; i++)
     route_renew(r, i);
+  limit_queue_reclaim(&r->queue, member);
   member_leave(&r->members, (int)member);
 }

@@ -5,7 +5,6 @@
 #include "queue.h"
 
 #include "../base/member.h"
-#include "queue_word.h"
 
 /* Until the rate is known: when to come again to a full queue, in seconds. */
 #define RETRY 1.0
@@ -75,19 +74,19 @@ static double turn_in(const struct limit_queue *q,
 }
 
 
-/* 1 when its turn comes behind its deadline. Who waits for a node waits for
+/* DROVER_ETIMEOUT when its turn comes behind its deadline. Who waits for a node waits for
  * what has no rate. */
 static int hopeless(const struct limit_queue *q, const struct queue_ask *ask,
                     double now, double *retry) {
   double left = ask->deadline - now;
   *retry = ask->wait;
   if (!(left > 0) || ask->wait > left)
-    return 1;
+    return DROVER_ETIMEOUT;
   double turn = ask->hold ? 0 : turn_in(q, ask);
   if (turn <= QUEUE_HOPE * left)
-    return 0;
+    return DROVER_OK;
   *retry = turn > ask->wait ? turn : ask->wait;
-  return 1;
+  return DROVER_ETIMEOUT;
 }
 
 
@@ -140,15 +139,18 @@ static void raise_top(struct queue_shared *s, uint32_t to) {
  * last store, which releases what was filled in. */
 int limit_queue_enter(const struct limit_queue *q, const struct queue_ask *ask,
                       double now, struct queue_place *out, double *retry) {
-  if (hopeless(q, ask, now, retry))
-    return DROVER_EOVERLOADED;
+  int rc = hopeless(q, ask, now, retry);
+  if (rc)
+    return rc;
   for (uint32_t i = 0; i < q->max; i++) {
     struct queue_entry *e = &q->entries[i];
     uint64_t word = queue_load(&e->word);
     uint32_t serial = queue_serial(word) + 1;
     serial += serial == 0;
-    if (queue_state(word) != QUEUE_FREE ||
-        !queue_swap(&e->word, word,
+    if (queue_state(word) != QUEUE_FREE)
+      continue;
+    atom_raise_u32(&q->shared->peak, i + 1);    /* first: for the reclaim */
+    if (!queue_swap(&e->word, word,
                     queue_word(serial, ask->member, QUEUE_ENTERING)))
       continue;
     raise_top(q->shared, i + 1);
@@ -160,7 +162,7 @@ int limit_queue_enter(const struct limit_queue *q, const struct queue_ask *ask,
   }
   double rate = atom_get_f64(&q->shared->rate);
   *retry = fmax(ask->wait, rate > 0 ? q->max / rate : RETRY);
-  return DROVER_EOVERLOADED;
+  return DROVER_ERESOURCE;
 }
 
 
@@ -233,10 +235,10 @@ int limit_queue_leave(const struct limit_queue *q,
 }
 
 
-/* All places, not those below `top`: it may have died before it raised that.
- * A popper may move the word meanwhile, from WAITING to CALLED or back. */
+/* Not only below `top`: it may have died before it raised that. A popper may move the word meanwhile, from WAITING to CALLED or back. */
 void limit_queue_reclaim(const struct limit_queue *q, uint32_t member) {
-  for (uint32_t i = 0; i < q->max; i++) {
+  uint32_t peak = __atomic_load_n(&q->shared->peak, __ATOMIC_SEQ_CST);
+  for (uint32_t i = 0; i < peak; i++) {
     uint64_t *at = &q->entries[i].word, word = queue_load(at);
     while (queue_state(word) != QUEUE_FREE && queue_member(word) == member &&
            !queue_swap(at, word, queue_word(queue_serial(word), 0, QUEUE_FREE)))
@@ -279,46 +281,44 @@ uint32_t limit_queue_count(const struct limit_queue *q) {
 
 /* One that waits for a limit which the newcomer needs too. */
 static void note_cause(const struct limit_queue *q, const struct queue_entry *e,
-                       const struct queue_ask *ask, double now,
-                       struct queue_ahead *out) {
+                       const struct queue_ask *ask, struct queue_ahead *a) {
   uint32_t scope = queue_get(&e->scope);
-  if (out->kind || !queue_get(&e->kind) || scope >= DROVER_SCOPE_NODE ||
+  if (a->kind || !queue_get(&e->kind) || scope >= DROVER_SCOPE_NODE ||
       atom_get_u64(&e->cause) != cause_of(ask, scope) ||
-      !queue_held(q->shared, e, now))
+      !queue_held(q->shared, e, a->now))
     return;
   double ready = atom_get_f64(&e->ready_at);
-  out->scope = scope;
-  out->kind = queue_get(&e->kind);
-  out->wait = isinf(ready) ? 0 : ready - now;
+  a->scope = scope;
+  a->kind = queue_get(&e->kind);
+  a->wait = isinf(ready) ? 0 : ready - a->now;
 }
 
 
 /* Of waiting entries with the same model one is asked about: a queue has few
  * models. */
 void limit_queue_ahead(const struct limit_queue *q, const struct queue_ask *ask,
-                       uint32_t row, double now,
-                       int (*takes)(void *arg, uint64_t model), void *arg,
-                       struct queue_ahead *out) {
+                       struct queue_ahead *a) {
   uint32_t top = atom_get_u32(&q->shared->top);
   uint64_t refused = 0;             /* a model that the row does not take */
-  *out = (struct queue_ahead){ 0 };
+  a->called = a->called_row = a->kept = a->scope = a->kind = 0;
+  a->wait = 0;
   for (uint32_t i = 0; i < top; i++) {
     const struct queue_entry *e = &q->entries[i];
     enum queue_state state = queue_state(queue_load(&e->word));
     if (state == QUEUE_CALLED) {
-      out->called++;
-      out->called_row += queue_get(&e->row) == row;
+      a->called++;
+      a->called_row += queue_get(&e->row) == a->row;
     }
     if (state != QUEUE_WAITING || queue_get(&e->priority) > ask->priority)
       continue;
-    note_cause(q, e, ask, now, out);
+    note_cause(q, e, ask, a);
     uint64_t model = atom_get_u64(&e->model);
     uint32_t only = queue_get(&e->only);
-    if (out->kept || !queue_get(&e->wants) || (only && only != row) ||
+    if (a->kept || !queue_get(&e->wants) || (only && only != a->row) ||
         (refused && model == refused))
       continue;
-    out->kept = takes(arg, model) != 0;
-    refused = out->kept ? 0 : model;
+    a->kept = a->takes(a->arg, model) != 0;
+    refused = a->kept ? 0 : model;
   }
 }
 

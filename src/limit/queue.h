@@ -44,14 +44,10 @@
 #define DROVER_LIMIT_QUEUE_H
 
 #include <stddef.h>
-#include <stdint.h>
 
-#include "../base/atom.h"
-#include "../drover.h"
+#include "queue_entry.h"
 
-enum { QUEUE_PRIORITIES = DROVER_BATCH + 1,
-       QUEUE_CAUSES = 256,          /* counters that causes share by hash */
-       QUEUE_SERVED = 8 };          /* claims before the rate is believed */
+enum { QUEUE_SERVED = 8 };          /* claims before the rate is believed */
 /* Seconds. An answer takes well under a millisecond; a worker whose garbage
  * collector or disk is slow may take a hundred. */
 #define QUEUE_ANSWER 1.0            /* then a call is over, and as long none */
@@ -62,43 +58,6 @@ enum { QUEUE_PRIORITIES = DROVER_BATCH + 1,
 /* A deadline cannot be met when even at this many times the rate of late the
  * turn would come behind it: a refusal in error costs more than a wait. */
 #define QUEUE_HOPE   2.0
-
-struct queue_entry {                /* two cache lines; its owner writes it */
-  uint64_t word;                    /* serial 32 | member 16 | state 16 */
-  uint64_t tenant, model;           /* hashes; 0: none, any */
-  uint64_t cause;                   /* what refused it; 0: nothing known */
-  double   ready_at, deadline;      /* infinity: none */
-  uint16_t priority;
-  uint16_t wants;                   /* 1: only room is missing; a pop's word */
-  uint32_t tokens;                  /* at least 1 */
-  uint32_t mark;                    /* the cause's count when it was tried */
-  uint32_t seen_any;                /* counts when it was popped, of which */
-  uint32_t seen_tenant, seen_model; /* `mark` becomes one */
-  uint64_t tag;                     /* a round; pops move it, see above */
-  uint64_t seq;                     /* order of entering */
-  uint64_t bell, token;             /* how its owner is called */
-  double   called_at, rung_at;      /* of the call; the popper's */
-  uint16_t only;                    /* this row and no other; 0: any */
-  uint16_t row;                     /* found for it when it was popped */
-  uint16_t scope, kind;             /* of its refusal */
-};
-
-struct queue_shared {
-  uint32_t top;                     /* entries in use lie below; 0: nobody */
-  uint32_t again;                   /* 1: the holder of `lock` looks again */
-  uint64_t lock;                    /* 0, or member_self() of who pops */
-  uint64_t seq;
-  uint64_t stamp;                   /* of the groups; the holder's */
-  uint64_t round[QUEUE_PRIORITIES]; /* V; the holder's to write */
-  uint64_t served;                  /* calls that ended in a leave */
-  double   rate;                    /* of those a second; 0: not known */
-  double   smooth, rate_at, rate_from;      /* this and below: the holder's */
-  uint64_t counted, believed;       /* of `served`: measured; at rate_from */
-  double   beat_at;                 /* the holder's */
-  uint32_t tenants;                 /* that waited, at the last look */
-  uint32_t beat;                    /* part of every cause's count */
-  uint32_t moved[QUEUE_CAUSES];     /* slots given back; [0]: any */
-};
 
 /* Scratch of one pop: a tenant that has something to run, or a cause. */
 struct queue_group {
@@ -144,15 +103,16 @@ struct queue_look {
   uint32_t rows;                    /* the last of `called` */
 };
 
-struct queue_ahead {                /* what a newcomer finds */
+struct queue_ahead {                /* what a newcomer asks, and then finds */
+  uint32_t row;
+  double   now;
+  int (*takes)(void *arg, uint64_t model);      /* does the row? 0: any */
+  void *arg;
   uint32_t called, called_row;      /* all; to that row */
   uint32_t kept;                    /* 1: one waits that may have the row */
   uint32_t scope, kind;             /* kind not 0: one waits for that limit */
   double   wait;                    /* and is ready in so many seconds; or 0 */
 };
-
-_Static_assert(sizeof(struct queue_entry) == 128, "two cache lines");
-_Static_assert(sizeof(struct queue_shared) % 8 == 0, "entries are aligned");
 
 
 /* Bytes of the span for `max` entries, and its view. */
@@ -166,8 +126,8 @@ static inline int limit_queue_any(const struct limit_queue *q) {
 }
 
 
-/* Enter. DROVER_EOVERLOADED: full, or the deadline cannot be met; *retry is
- * the seconds until it is worth while to come again. Any thread. */
+/* Enter. DROVER_ERESOURCE: full; DROVER_ETIMEOUT: the deadline cannot be met;
+ * *retry is the seconds until it is worth while to come again. Any thread. */
 int limit_queue_enter(const struct limit_queue *q, const struct queue_ask *ask,
                       double now, struct queue_place *out, double *retry);
 
@@ -203,12 +163,10 @@ void limit_queue_moved_all(const struct limit_queue *q);
 uint32_t limit_queue_count(const struct limit_queue *q);
 
 
-/* What stands before a request that would take `row` now; takes(arg, model)
- * says whether the row takes a model (0: any). Any thread. */
+/* What stands before a request that would take a->row at a->now. Any
+ * thread. */
 void limit_queue_ahead(const struct limit_queue *q, const struct queue_ask *ask,
-                       uint32_t row, double now,
-                       int (*takes)(void *arg, uint64_t model), void *arg,
-                       struct queue_ahead *out);
+                       struct queue_ahead *a);
 
 
 /* ---- popping ---- */

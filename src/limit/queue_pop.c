@@ -6,7 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include <string.h>
 
-#include "queue_word.h"
+#include "queue.h"
 
 struct pop {                        /* one pop on its way */
   const struct limit_queue *q;
@@ -69,9 +69,12 @@ static void measure(struct queue_shared *s, double now) {
 static void look_at_call(struct queue_entry *e, uint64_t word,
                          const struct queue_look *look, double now) {
   if (now - atom_get_f64(&e->called_at) >= QUEUE_ANSWER) {
+    int over = atom_get_f64(&e->deadline) <= now;
     atom_set_u64(&e->cause, 0);
     atom_set_f64(&e->ready_at, now + QUEUE_ANSWER);
-    queue_swap(&e->word, word, word - QUEUE_CALLED + QUEUE_WAITING);
+    queue_swap(&e->word, word, over
+               ? queue_word(queue_serial(word), 0, QUEUE_FREE)
+               : word - QUEUE_CALLED + QUEUE_WAITING);
     return;
   }
   uint32_t row = queue_get(&e->row);

@@ -1,14 +1,62 @@
-/* queue_word: an entry's word and its cause, as the two files of the queue
- * read them. Nobody else includes it.
+/* queue_entry: how an entry of the queue lies in the zone: its one word, what
+ * it waits for, and the counts that tell when that has moved. What the steps
+ * mean is said in queue.h.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef DROVER_LIMIT_QUEUE_WORD_H
-#define DROVER_LIMIT_QUEUE_WORD_H
+#ifndef DROVER_LIMIT_QUEUE_ENTRY_H
+#define DROVER_LIMIT_QUEUE_ENTRY_H
 
 #include <math.h>
+#include <stdint.h>
 
+#include "../base/atom.h"
 #include "../base/hash.h"
-#include "queue.h"
+#include "../drover.h"
+
+enum { QUEUE_PRIORITIES = DROVER_BATCH + 1,
+       QUEUE_CAUSES = 256 };        /* counters that causes share by hash */
+
+struct queue_entry {                /* two cache lines; its owner writes it */
+  uint64_t word;                    /* serial 32 | member 16 | state 16 */
+  uint64_t tenant, model;           /* hashes; 0: none, any */
+  uint64_t cause;                   /* what refused it; 0: nothing known */
+  double   ready_at, deadline;      /* infinity: none */
+  uint16_t priority;
+  uint16_t wants;                   /* 1: only room is missing; a pop's word */
+  uint32_t tokens;                  /* at least 1 */
+  uint32_t mark;                    /* the cause's count when it was tried */
+  uint32_t seen_any;                /* counts when it was popped, of which */
+  uint32_t seen_tenant, seen_model; /* `mark` becomes one */
+  uint64_t tag;                     /* a round; pops move it, see above */
+  uint64_t seq;                     /* order of entering */
+  uint64_t bell, token;             /* how its owner is called */
+  double   called_at, rung_at;      /* of the call; the popper's */
+  uint16_t only;                    /* this row and no other; 0: any */
+  uint16_t row;                     /* found for it when it was popped */
+  uint16_t scope, kind;             /* of its refusal */
+};
+
+struct queue_shared {
+  uint32_t top;                     /* entries in use lie below; 0: nobody */
+  uint32_t again;                   /* 1: the holder of `lock` looks again */
+  uint64_t lock;                    /* 0, or member_self() of who pops */
+  uint64_t seq;
+  uint64_t stamp;                   /* of the groups; the holder's */
+  uint64_t round[QUEUE_PRIORITIES]; /* V; the holder's to write */
+  uint64_t served;                  /* calls that ended in a leave */
+  double   rate;                    /* of those a second; 0: not known */
+  double   smooth, rate_at, rate_from;      /* this and below: the holder's */
+  uint64_t counted, believed;       /* of `served`: measured; at rate_from */
+  double   beat_at;                 /* the holder's */
+  uint32_t peak;                    /* no entry above was ever used */
+  uint32_t spare;
+  uint32_t tenants;                 /* that waited, at the last look */
+  uint32_t beat;                    /* part of every cause's count */
+  uint32_t moved[QUEUE_CAUSES];     /* slots given back; [0]: any */
+};
+
+_Static_assert(sizeof(struct queue_entry) == 128, "two cache lines");
+_Static_assert(sizeof(struct queue_shared) % 8 == 0, "entries are aligned");
 
 enum queue_state { QUEUE_FREE, QUEUE_ENTERING, QUEUE_WAITING, QUEUE_CALLED };
 
