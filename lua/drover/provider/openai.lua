@@ -129,7 +129,7 @@ function _M.decode(body)
   end
   local content = first.message.content
   if content ~= nil and type(content) ~= "string"
-     and type(content) ~= "table" then
+     and not (type(content) == "table" and content[1] ~= nil) then
     return nil, "a content that is neither text nor parts"
   elseif says_nothing(first) then
     return nil, "the answer holds nothing", nil, EMPTY
