@@ -14,6 +14,8 @@
  * SPDX-License-Identifier: MIT */
 #include "wait.h"
 
+#include <math.h>
+
 #include "base/err.h"
 #include "base/process.h"
 #include "net/bell.h"
@@ -37,7 +39,7 @@ static struct queue_ask ask_of(const drover_pick *p) {
     .tenant = p->key, .model = p->model, .only = p->only,
     .priority = p->priority < QUEUE_PRIORITIES ? p->priority : DROVER_BATCH,
     .tokens = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX,
-    .wait = p->wait > 0 ? p->wait : 0,
+    .wait = p->wait > 0 && p->wait < INFINITY ? p->wait : 0,
     .scope = p->refused_scope, .kind = p->refused_kind,
   };
 }

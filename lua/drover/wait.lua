@@ -201,7 +201,7 @@ function _M.node(router, p, call, opts, flight)
   local left = flight and flight.deadline - C.drover_clock()
                or opts.timeout.total
   seconds = min(seconds, left)
-  if seconds <= 0 or p.wait > seconds then
+  if seconds <= 0 or (p.wait > seconds and not hold) then
     return give_up(e, p)
   end
   local self, refusal = enter(router, p, seconds, hold)

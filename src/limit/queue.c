@@ -74,13 +74,13 @@ static double turn_in(const struct limit_queue *q,
 }
 
 
-/* DROVER_ETIMEOUT when its turn comes behind its deadline. Who waits for a node waits for
- * what has no rate. */
+/* DROVER_ETIMEOUT when its turn comes behind its deadline. Who waits for a
+ * node waits for what has no rate, and may come before the time it knows. */
 static int hopeless(const struct limit_queue *q, const struct queue_ask *ask,
                     double now, double *retry) {
   double left = ask->deadline - now;
   *retry = ask->wait;
-  if (!(left > 0) || ask->wait > left)
+  if (!(left > 0) || (ask->wait > left && !ask->hold))
     return DROVER_ETIMEOUT;
   double turn = ask->hold ? 0 : turn_in(q, ask);
   if (turn <= QUEUE_HOPE * left)
@@ -102,8 +102,10 @@ static uint64_t cause_of(const struct queue_ask *ask, uint32_t scope) {
 static void fill(const struct limit_queue *q, struct queue_entry *e,
                  const struct queue_ask *ask, double now) {
   struct queue_shared *s = q->shared;
-  uint64_t cause = ask->kind ? cause_of(ask, ask->scope) : 0;
-  int timed = ask->wait > 0, held = cause && !timed;
+  int timed = ask->wait > 0;
+  uint32_t scope = ask->kind ? ask->scope : DROVER_SCOPE_NODE;
+  uint64_t cause = ask->kind || timed ? cause_of(ask, scope) : 0;
+  int held = cause && !timed;
   atom_set_u64(&e->tenant, ask->tenant);
   atom_set_u64(&e->model, ask->model);
   atom_set_u64(&e->cause, cause);
@@ -112,14 +114,14 @@ static void fill(const struct limit_queue *q, struct queue_entry *e,
   queue_set(&e->priority, ask->priority);
   queue_set(&e->wants, !timed);
   atom_set_u32(&e->tokens, ask->tokens ? ask->tokens : 1);
-  atom_set_u32(&e->mark, queue_moved(s, cause, ask->scope) +
+  atom_set_u32(&e->mark, queue_moved(s, cause, scope) +
                (held ? atom_get_u32(&s->beat) - 1 : 0));
   atom_set_u64(&e->tag, atom_get_u64(&s->round[ask->priority]));
   atom_set_u64(&e->seq, __atomic_add_fetch(&s->seq, 1, __ATOMIC_RELAXED));
   atom_set_u64(&e->bell, ask->bell);
   atom_set_u64(&e->token, ask->token);
   queue_set(&e->only, ask->only);
-  queue_set(&e->scope, ask->scope);
+  queue_set(&e->scope, scope);
   queue_set(&e->kind, ask->kind);
 }
 
