@@ -381,6 +381,9 @@ function _M.refusal(scope, kind)
   local word = scope .. "_" .. kind
   if kind == "concurrent" and scope == "router" then
     word = "router"
+  elseif kind == "concurrent" and scope == "node" then
+    return "node", "each node that could has as many requests in flight as"
+                   .. " its capacity or limits.concurrent lets it"
   elseif kind == "upstream" then
     return "node_upstream", sentences.upstream
   elseif kind == "table" then

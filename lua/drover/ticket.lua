@@ -8,6 +8,7 @@ local check = require "drover.check"
 local cost = require "drover.cost"
 local err = require "drover.err"
 local tokens = require "drover.tokens"
+local usages = require "drover.usage"
 
 local _M = {}
 
@@ -98,8 +99,7 @@ local function code_of(row, outcome)
 end
 
 
-local function per_token(outcome, usage)
-  local count = usage and usage.completion_tokens or 0
+local function per_token(outcome, count)
   if not outcome.total or count == 0 then
     return NAN
   end
@@ -111,28 +111,41 @@ local function per_token(outcome, usage)
 end
 
 
--- What it used, or by all that is known may have used.
+-- Nobody showed us the answer's text: as long as answers have been lately.
+local function expected(self)
+  local p, n = self.inner.pick, tonumber(self.call.request.n) or 1
+  local length = tokens.expect(self.inner.router.lengths, self.call.model)
+  return tokens.bytes(math.min(p.max_tokens, n * length))
+end
+
+
+local function nothing()
+  return 0
+end
+
+
+-- What it used, or by all that is known may have used. Returns the tokens of
+-- the answer where the node named them.
 local function charge(self, o, usage, worked)
-  local router, p = self.inner.router, self.inner.pick
-  local model, n = self.call.model, tonumber(self.call.request.n) or 1
-  local ok = o.code == 0
-  local used, estimated = tokens.charge(ok or worked, usage, p.prompt_tokens, 0)
-  if not estimated and usage and used > 0 then
-    o.prompt_tokens = usage.prompt_tokens
-    o.completion_tokens = usage.completion_tokens
-    o.cached_tokens = usage.cached_tokens
-    tokens.learn(router.lengths, model, usage.completion_tokens / n)
-  elseif estimated then
-    local out = ok and math.min(p.max_tokens,
-                                n * tokens.expect(router.lengths, model)) or 0
-    usage = { prompt_tokens = p.prompt_tokens, completion_tokens = out }
-    used = p.prompt_tokens + out
-    if not router.closed then
-      C.drover_count(router.handle, C.DROVER_USAGE_ESTIMATED)
-    end
+  local router, call, ok = self.inner.router, self.call, o.code == 0
+  local used, estimated = usages.of(usage, call, self.inner.pick.prompt_tokens,
+                                    ok or worked, ok and expected or nothing,
+                                    self)
+  o.tokens = used and used.prompt_tokens + used.completion_tokens or 0
+  o.dollars = cost.dollars(self.row.price, used) or 0
+  if not used then
+    return 0
   end
-  o.tokens = used
-  o.dollars = used > 0 and cost.dollars(self.row.price, usage) or 0
+  local count = used.completion_tokens
+  o.prompt_tokens, o.completion_tokens = used.prompt_tokens, count
+  o.cached_tokens = used.cached_tokens or 0
+  if estimated then
+    C.drover_count(router.handle, C.DROVER_USAGE_ESTIMATED)
+    return 0
+  end
+  tokens.learn(router.lengths, call.model,
+               count / (tonumber(call.request.n) or 1))
+  return count
 end
 
 
@@ -148,16 +161,15 @@ function mt:done(outcome)
   if why then
     error("ticket:done: " .. why, 2)
   end
-  if self.inner.settled then
-    return false
+  if self.inner.settled or self.inner.router.closed then
+    return settle(self.inner)
   end
   local usage = self.row.provider.usage(outcome.usage)
   local code, worked = code_of(self.row, outcome)
   local o = empty_outcome(self.inner.pick, code)
   o.retry_after = outcome.retry_after or 0
   o.first_token_ms = outcome.first_token and outcome.first_token * 1000 or NAN
-  o.token_ms = per_token(outcome, usage)
-  charge(self, o, usage, worked)
+  o.token_ms = per_token(outcome, charge(self, o, usage, worked))
   held[self.guard] = nil
   return settle(self.inner, o)
 end

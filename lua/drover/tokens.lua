@@ -1,10 +1,10 @@
 -- Tokens where no usage is known yet: of a prompt, bytes / 3.5 of its text and
 -- 8 for each message (or what a local model's tokenizer counts); of an answer,
--- what its model has answered with lately. And what limits are charged for an
--- attempt that has ended. Never zero, so that nothing passes for free.
+-- what its model has answered with lately. Never zero, so that nothing passes
+-- for free. What was used in the end is in usage.lua.
 --
 -- SPDX-License-Identifier: MIT
-local ceil, max = math.ceil, math.max
+local ceil, floor, max = math.ceil, math.floor, math.max
 
 local BYTES_PER_TOKEN = 3.5
 local PER_MESSAGE = 8
@@ -20,6 +20,12 @@ local _M = {}
 -- Of so many bytes of text.
 function _M.of_bytes(size)
   return ceil(size / BYTES_PER_TOKEN)
+end
+
+
+-- Of how many bytes one would say so many tokens.
+function _M.bytes(count)
+  return floor(count * BYTES_PER_TOKEN)
 end
 
 
@@ -118,31 +124,13 @@ function _M.learn(lengths, model, count)
   model = model or ""
   local old = of[model]
   if not old then
-    if lengths.count == MODELS_MAX then
+    if lengths.count >= MODELS_MAX then
       model = ""                -- a flood of names shares one average
     end
     lengths.count = lengths.count + (of[model] and 0 or 1)
     old = of[model] or OUTPUT
   end
   of[model] = old + WEIGHT * (count - old)
-end
-
-
--- ---- after an attempt ----
-
--- What limits are charged for an attempt instead of the booking, and whether
--- that is estimated. `usage` may be nil or count nothing (which is not "free").
--- `billed`: it went well, or the node may have worked on it. `prompt`: the
--- estimate of its prompt; `bytes`: of the text seen.
-function _M.charge(billed, usage, prompt, bytes)
-  local used = usage and (usage.prompt_tokens or 0)
-                         + (usage.completion_tokens or 0) or 0
-  if used > 0 then
-    return used, false
-  elseif not billed then
-    return 0, false
-  end
-  return max(1, prompt + ceil(bytes / BYTES_PER_TOKEN)), true
 end
 
 
