@@ -53,7 +53,7 @@ define flavour
 OBJ_$(1) := $$(SRC:%.c=build/$(1)/%.o)
 build/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
-	$(2) $$(CSTD) $$(WARN) $(3) -fPIC -MMD -c $$< -o $$@
+	$(2) $$(CSTD) $$(WARN) $(3) -fPIC -MMD -MP -c $$< -o $$@
 -include $$(OBJ_$(1):.o=.d)
 endef
 $(eval $(call flavour,obj,$$(CC),$$(CFLAGS) -fvisibility=hidden))
@@ -108,7 +108,7 @@ build/bin/drover: Makefile
 # ---- programs ----
 
 PROGRAM = @mkdir -p $(@D); echo "$(firstword $(1)) $< -o $@"; \
-          $(1) $(CSTD) $(WARN) -Isrc -MMD -MF $@.d -o $@ $< $(2) $(LDLIBS)
+          $(1) $(CSTD) $(WARN) -Isrc -MMD -MP -MF $@.d -o $@ $< $(2) $(LDLIBS)
 build/bin/%: bench/%.c build/libdrover.a
 	$(call PROGRAM,$(CC) $(CFLAGS),build/libdrover.a)
 build/bin/%: spec/support/%.c build/libdrover.a
@@ -161,7 +161,7 @@ lint: deps
 	$(SPEC_ENV) luajit spec/run.lua spec/house_spec.lua
 build/lint/%.o: %.c
 	@mkdir -p $(@D)
-	@$(CC) $(CSTD) $(WARN) $(CFLAGS) -Isrc -MMD -c $< -o $@
+	@$(CC) $(CSTD) $(WARN) $(CFLAGS) -Isrc -MMD -MP -c $< -o $@
 -include $(patsubst %.c,build/lint/%.d,$(SRC))
 
 tsan: $(call programs,tsan)
