@@ -64,6 +64,7 @@ struct net_call {
   int64_t resumed_ns;               /* when the consumer let it go on; 0 */
   int sends;                        /* requests begun on a connection; 2: the
                                      * second was refused */
+  int no_socket;                    /* errno of one not opened; 0 */
   int paused;                       /* 1: libcurl holds bytes until resume */
 };
 

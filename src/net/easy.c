@@ -9,6 +9,7 @@
  * SPDX-License-Identifier: MIT */
 #include "easy.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ enum {
  * 1.5 us a request). */
 struct kept {
   struct net_call *call;            /* set for; NULL in the pool */
+  struct net_watch *watch;
   CURLU *parts;                     /* read, of `url` */
   char *url;                        /* what they are of; NULL: of nothing */
 };
@@ -54,12 +56,16 @@ static int before_send(void *user, char *ip, char *local_ip, int port,
 
 
 /* SOCK_CLOEXEC, which libcurl 7.88 leaves out: a program that the application
- * starts would hold a node's connection open. A -1 is CURL_SOCKET_BAD. */
+ * starts would hold a node's connection open. A -1 is CURL_SOCKET_BAD, and
+ * libcurl forgets why. */
 static curl_socket_t open_socket(void *user, curlsocktype purpose,
                                  struct curl_sockaddr *at) {
+  struct kept *kept = user;
   int fd = socket(at->family, at->socktype | SOCK_CLOEXEC, at->protocol);
   (void)purpose;
-  net_watch_opened(user, fd);
+  if (fd < 0 && kept->call)
+    kept->call->no_socket = errno;
+  net_watch_opened(kept->watch, fd);
   return fd;
 }
 
@@ -128,12 +134,14 @@ void net_easy_free(CURL *easy) {
 
 
 /* A handle that has its struct kept, and no other option. */
-static CURL *new_kept(void) {
+static CURL *new_kept(struct net_watch *watch) {
   CURL *easy = curl_easy_init();
   struct kept *kept = mem_calloc(1, sizeof *kept);
   if (easy && kept && (kept->parts = curl_url())
-      && !curl_easy_setopt(easy, CURLOPT_PRIVATE, kept))
+      && !curl_easy_setopt(easy, CURLOPT_PRIVATE, kept)) {
+    kept->watch = watch;
     return easy;
+  }
   if (kept)
     curl_url_cleanup(kept->parts);
   mem_free(kept);
@@ -174,7 +182,7 @@ static CURLcode set_url(CURL *easy, struct kept *kept, const char *url) {
  * the end of a call whose name is being looked up joins the resolver's
  * thread, 2.9 s measured, and all other calls stand still. */
 CURL *net_easy_new(struct net_watch *watch) {
-  CURL *easy = new_kept();
+  CURL *easy = new_kept(watch);
   CURLcode rc = easy ? CURLE_OK : CURLE_OUT_OF_MEMORY;
   SET(CURLOPT_NOSIGNAL, 1L);
   SET(CURLOPT_QUICK_EXIT, 1L);      /* no wait for a resolver */
@@ -202,7 +210,7 @@ CURL *net_easy_new(struct net_watch *watch) {
   SET(CURLOPT_VERBOSE, 0L);
   SET(CURLOPT_NOPROGRESS, 1L);
   SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
-  SET(CURLOPT_OPENSOCKETDATA, watch);
+  SET(CURLOPT_OPENSOCKETDATA, easy ? kept_of(easy) : NULL);
   SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
   SET(CURLOPT_CLOSESOCKETDATA, watch);
   SET(CURLOPT_PREREQFUNCTION, before_send);

@@ -70,15 +70,29 @@ static int received_badly(const struct net_call *call, drover_err *text) {
 }
 
 
+/* No connection because this machine has no descriptor or no port for one
+ * more. */
+static int is_ours(const struct net_call *call) {
+  long os = 0;
+  curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os);
+  os = call->no_socket ? call->no_socket : os;
+  return os == EMFILE || os == ENFILE || os == ENOBUFS || os == ENOMEM
+         || os == EADDRNOTAVAIL;
+}
+
+
 /* What 7.88 says in other words than it means comes before the table:
  * ABORTED_BY_CALLBACK with two sends is our own refusal in before_send();
- * RECV_ERROR has two meanings; and so has OUT_OF_MEMORY. */
+ * RECV_ERROR has two meanings; and so have COULDNT_CONNECT and OUT_OF_MEMORY. */
 static int fault(const struct net_call *call, CURLcode rc, drover_err *text) {
   if (rc == CURLE_ABORTED_BY_CALLBACK && call->sends > 1)
     return drover_fail(text, DROVER_ERESET, "the connection was lost before a"
                        " reply; the request was not sent again");
   if (rc == CURLE_RECV_ERROR)
     return received_badly(call, text);
+  if (rc == CURLE_COULDNT_CONNECT && is_ours(call))
+    return drover_fail(text, DROVER_ERESOURCE,
+                       "no descriptor or port left for a connection");
   /* So 7.88 calls a header line of more than 100 KiB. */
   if (rc == CURLE_OUT_OF_MEMORY && call->sends && !call->reply.head_done)
     return drover_fail(text, DROVER_EMALFORMED,
@@ -138,7 +152,8 @@ void net_outcome_done(struct net_call *call, CURLcode rc, drover_event *ev,
   else
     fault(call, rc, text);
   enum drover_phase phase = net_call_phase(call);
-  if (text->code == DROVER_ETLS || text->code == DROVER_EUNREACHABLE)
+  if (text->code == DROVER_ETLS || text->code == DROVER_EUNREACHABLE
+      || rc == CURLE_COULDNT_CONNECT)
     phase = DROVER_PHASE_CONNECT;
   fill_fail(call, ev, text, phase);
 }
