@@ -134,13 +134,16 @@ void net_done_wake(struct net_done *d) {
   uint64_t one = 1;
   ssize_t n;
   if (sock >= 0) {
-    n = send(sock, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    do
+      n = send(sock, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
   } else {
     __atomic_store_n(&d->signalled, 1, __ATOMIC_SEQ_CST);
-    n = write(d->fd, &one, sizeof one);
+    do
+      n = write(d->fd, &one, sizeof one);
+    while (n < 0 && errno == EINTR);
     __atomic_store_n(&d->signalled, 1, __ATOMIC_SEQ_CST);
   }
-  (void)n;
 }
 
 

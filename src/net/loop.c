@@ -36,7 +36,8 @@ void net_loop_unref(struct net_loop *loop) {
 
 static void poke(struct net_loop *loop) {
   uint64_t one = 1;
-  (void)!write(loop->wake, &one, sizeof one);
+  while (write(loop->wake, &one, sizeof one) < 0 && errno == EINTR)
+    ;
 }
 
 
