@@ -140,7 +140,7 @@ describe("on the wire,", function()
         local row = { fault = fault .. "=turn;every=3",
                       retry = { attempts = 1 } }
         matrix.with(row, 1, function(router)
-          local sends, cut = 0, nil
+          local sends, cut = 0
           repeat
             cut = matrix.ask(router, row, way)
             assert.equal(1, #cut.ledger)

@@ -25,7 +25,8 @@
  * same without its requests, "reset" empties it; GET /log, /totals, /reset
  * are the same over HTTP. It ends when its input does, and after LIFE_S at
  * most. Options: --quiet (no lines of its own), --shut (close each connection
- * at its first byte), a unix socket's path. One thread.
+ * at its first byte), --dns-drop --dns-empty --dns-once (fault/dns.h), a unix
+ * socket's path. One thread.
  *
  * SPDX-License-Identifier: MIT */
 #include <arpa/inet.h>
@@ -41,6 +42,7 @@
 #include <unistd.h>
 
 #include "fault/conn.h"
+#include "fault/dns.h"
 #include "fault/faults.h"
 #include "fault/log.h"
 
@@ -48,6 +50,8 @@ enum { LIFE_S = 300, HEAD_MAX = 1 << 20, BODY_MAX = 64 << 20, EVENTS = 64 };
 
 static struct {
   int epoll, listener, quiet, shut;
+  int dns;                          /* its socket */
+  enum dns_mode dns_mode;
   uint32_t last_id;
   struct conn *all;
 } server;
@@ -387,6 +391,8 @@ static void loop(void) {
         accept_all();
       else if (events[i].data.ptr == &server)
         take_command();
+      else if (events[i].data.ptr == &server.dns)
+        dns_serve(server.dns, server.dns_mode);
       else
         serve(events[i].data.ptr, events[i].events);
     }
@@ -394,25 +400,42 @@ static void loop(void) {
 }
 
 
-int main(int argc, char **argv) {
+/* The path of a unix socket, or NULL. */
+static const char *read_words(char **argv) {
+  static const char *const dns[] = { "", "--dns-drop", "--dns-empty",
+                                     "--dns-once" };
   const char *path = NULL;
-  struct epoll_event in = { .events = EPOLLIN, .data.ptr = &server.listener };
-  struct epoll_event commands = { .events = EPOLLIN, .data.ptr = &server };
-  for (int i = 1; i < argc; i++) {
-    if (strcmp(argv[i], "--quiet") == 0)
+  while (*++argv) {
+    if (strcmp(*argv, "--quiet") == 0)
       server.quiet = 1;
-    else if (strcmp(argv[i], "--shut") == 0)
+    else if (strcmp(*argv, "--shut") == 0)
       server.shut = 1;
-    else
-      path = argv[i];
+    else if ((*argv)[0] != '-')
+      path = *argv;
+    for (int mode = DNS_DROP; mode <= DNS_ONCE; mode++)
+      if (strcmp(*argv, dns[mode]) == 0)
+        server.dns_mode = mode;
   }
+  return path;
+}
+
+
+static int add(int fd, void *what) {
+  struct epoll_event e = { .events = EPOLLIN, .data.ptr = what };
+  return fd < 0 || epoll_ctl(server.epoll, EPOLL_CTL_ADD, fd, &e) ? -1 : 0;
+}
+
+
+int main(int argc, char **argv) {
+  const char *path = read_words(argv);
+  (void)argc;
   signal(SIGPIPE, SIG_IGN);
   alarm(LIFE_S);
   server.epoll = epoll_create1(EPOLL_CLOEXEC);
+  server.dns = server.dns_mode ? dns_listen() : -1;
   server.listener = listen_on(path);
-  if (server.listener < 0 || server.epoll < 0
-      || epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.listener, &in)
-      || epoll_ctl(server.epoll, EPOLL_CTL_ADD, 0, &commands)) {
+  if (add(server.listener, &server.listener) || add(0, &server)
+      || (server.dns_mode && add(server.dns, &server.dns))) {
     perror("fault_server");
     return 1;
   }

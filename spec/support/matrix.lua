@@ -27,6 +27,7 @@ local core = require "drover.core"
 local calls = require "drover.loop.calls"
 local loops = require "drover.loop"
 local fault_server = require "spec.support.fault_server"
+local nginx = require "spec.support.nginx"
 
 c.cdef[[
 void net_loop_stop(void);
@@ -251,6 +252,10 @@ function _M.with(row, shape, f)
   if not ok then
     error(result, 0)
   end
+  nginx.until_true(function()       -- events not read yet, resolvers' threads
+    drover.sleep(0)
+    return _M.fds() <= before
+  end)
   assert.equal(before, _M.fds(), "descriptors")
   return result
 end
