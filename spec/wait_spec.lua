@@ -1,0 +1,471 @@
+-- Waiting through drover.h: one process, and several that are forked.
+local ffi = require "ffi"
+local c = require "spec.support.c"
+local router = require "spec.support.router"
+
+local C = c.lib
+local err = router.err
+local SLOT = C.DROVER_EVENT_SLOT
+local OVERLOADED, CLOSED, RATE = -5, -18, -4
+local PATIENCE = 20                 -- seconds; only a lost wake-up takes them
+local SIGKILL = 9
+
+c.cdef[[ int sched_yield(void); ]]
+
+local ports = {}
+
+
+-- One port for each process.
+local function port()
+  local pid = ffi.C.getpid()
+  if not ports[pid] then
+    local out = ffi.new("drover_port *[1]")
+    assert(C.drover_port_open(out, err) == 0)
+    ports[pid] = ffi.gc(out[0], C.drover_port_close)
+  end
+  return ports[pid]
+end
+
+
+-- A request: its pick, and its place in the queue.
+local number = 0
+local function request(fields)
+  number = number + 1
+  local p, w = router.pick(), ffi.new("drover_wait", { call = number })
+  p.prompt_tokens = 1
+  p.priority = C.DROVER_DEFAULT
+  for key, value in pairs(fields or {}) do
+    p[key] = value
+  end
+  return { p = p, w = w }
+end
+
+
+local function try(r, q, now)
+  return C.drover_pick_node(r, q.p, now or C.drover_clock(), 0.5, err)
+end
+
+
+local function enter(r, q, deadline)
+  q.w.deadline = deadline or math.huge
+  return C.drover_wait_begin(r, port(), q.p, q.w, C.drover_clock(), err)
+end
+
+
+-- A request that holds a slot, or waits for one.
+local function ask(r, fields)
+  local q = request(fields)
+  if try(r, q) ~= 0 then
+    assert(enter(r, q) == 0, ffi.string(err.text))
+  end
+  return q
+end
+
+
+local function done(r, q)
+  assert(C.drover_ticket_done(r, q.p, router.outcome(), C.drover_clock()) == 0)
+end
+
+
+local function leave(r, q)
+  C.drover_wait_end(r, q.w, C.drover_clock())
+end
+
+
+-- The next event's call, or nil when none comes in time.
+local event = ffi.new("drover_event")
+local function next_call(seconds)
+  local till = C.drover_clock() + (seconds or PATIENCE)
+  while C.drover_port_next(port(), event) == 0 do
+    local left = till - C.drover_clock()
+    if left <= 0 then
+      return nil
+    end
+    C.drover_port_wait(port(), left)
+  end
+  assert(event.type == SLOT)
+  return event.call
+end
+
+
+-- Wait until `q` is called, and claim. Others of this process are not called
+-- meanwhile.
+local function claim(r, q)
+  repeat
+    local call = next_call()
+    assert(call, "nobody was called")
+  until call == q.w.call and C.drover_wait_called(r, q.w) == 1
+  q.p.called = 1
+  local rc = try(r, q)
+  q.p.called = 0
+  if rc == 0 then
+    leave(r, q)
+  else
+    assert(C.drover_wait_again(r, q.p, q.w, C.drover_clock()) == 0)
+  end
+  return rc
+end
+
+
+local function called(r, q)
+  return C.drover_wait_called(r, q.w)
+end
+
+
+local function waiting(r)
+  return C.drover_waiting(r)
+end
+
+
+-- A forked process that runs `f` and ends with its result.
+local function fork(f)
+  local pid = ffi.C.fork()
+  assert(pid >= 0)
+  if pid == 0 then
+    local ok, status = pcall(f)
+    if not ok then
+      io.stderr:write(tostring(status), "\n")
+    end
+    ffi.C._exit(ok and status or 99)
+  end
+  return pid
+end
+
+
+local function join(pid)
+  local status = ffi.new("int[1]")
+  assert(ffi.C.waitpid(pid, status, 0) == pid)
+  return status[0]
+end
+
+
+-- Give way until it is so.
+local function until_true(f)
+  local till = C.drover_clock() + PATIENCE
+  repeat
+    if f() then
+      return
+    end
+    ffi.C.sched_yield()
+  until C.drover_clock() > till
+  error("it never was so", 2)
+end
+
+
+describe("a request that waits", function()
+  local r
+
+  local function open(capacity, opts)
+    opts = opts or {}
+    opts.node = { capacity = capacity }
+    opts.now = C.drover_clock()
+    r = router.with(opts.nodes or 1, opts)
+  end
+
+  after_each(function()
+    assert.equal(0, waiting(r))
+    assert.equal(0, router.series(router.expose(r),
+                                  "inference_requests_pending"))
+    assert.equal(0, C.drover_inflight(r, 0))
+    router.close(r)
+  end)
+
+  it("is called when a slot is given back", function()
+    open(1)
+    local a, b = ask(r), ask(r)
+    assert.equal(1, waiting(r))
+    assert.equal(1, router.series(router.expose(r),
+                                  "inference_requests_pending"))
+    assert.equal(0, called(r, b))
+    done(r, a)
+    assert.equal(0, claim(r, b))
+    assert.equal(CLOSED, called(r, b))
+    done(r, b)
+  end)
+
+  it("is not passed by one that comes later", function()
+    open(1)
+    local a, b = ask(r), ask(r)
+    done(r, a)
+    local late = request()
+    assert.equal(OVERLOADED, try(r, late))          -- b is called
+    leave(r, b)
+    assert.equal(0, try(r, late))
+    done(r, late)
+  end)
+
+  it("is passed by one of a better priority, and goes before a worse",
+     function()
+    open(2)
+    local a, b = ask(r), ask(r)
+    local batch = ask(r, { priority = C.DROVER_BATCH })
+    local plain = ask(r)
+    local talk = ask(r, { priority = C.DROVER_INTERACTIVE })
+    done(r, a)
+    assert.equal(0, claim(r, talk))
+    done(r, b)
+    assert.equal(0, claim(r, plain))
+    done(r, talk)
+    assert.equal(0, claim(r, batch))
+    done(r, plain)
+    done(r, batch)
+  end)
+
+  it("is called no more often than there are slots", function()
+    open(3)
+    local held, rest = {}, {}
+    for i = 1, 3 do
+      held[i] = ask(r)
+    end
+    for i = 1, 6 do
+      rest[i] = ask(r)
+    end
+    local function count()
+      local n = 0
+      for i = 1, 6 do
+        n = n + (called(r, rest[i]) == 1 and 1 or 0)
+      end
+      return n
+    end
+    done(r, held[1])
+    done(r, held[2])
+    assert.equal(2, count())
+    C.drover_wait_pump(r, C.drover_clock())
+    C.drover_tick(r, C.drover_clock())
+    assert.equal(2, count())
+    leave(r, rest[1])                               -- cancelled, though called
+    assert.equal(2, count())                        -- the next in its place
+    for i = 2, 6 do
+      leave(r, rest[i])
+    end
+    done(r, held[3])
+  end)
+
+  it("waits for its own row when it wants no other", function()
+    open(1, { nodes = 2 })
+    local one, two = ask(r, { only = 1 }), ask(r, { only = 2 })
+    local waits = ask(r, { only = 2 })
+    done(r, one)
+    assert.equal(0, called(r, waits))
+    local other = request()
+    assert.equal(0, try(r, other))                  -- row 1 is not its
+    assert.equal(1, other.p.node)
+    done(r, two)
+    assert.equal(0, claim(r, waits))
+    done(r, waits)
+    done(r, other)
+  end)
+
+  it("is called when a node comes", function()
+    r = assert(router.open())
+    local q = request()
+    q.w.hold = 1
+    assert.equal(C.DROVER_ENONODE, try(r, q))
+    assert.equal(0, enter(r, q))
+    assert(router.add(r, { id = "n1" }, C.drover_clock()))
+    assert.equal(0, claim(r, q))
+    done(r, q)
+  end)
+
+  it("goes in front again when its claim fails", function()
+    open(1)
+    local a, b = ask(r), ask(r)
+    local last = ask(r)
+    done(r, a)
+    local thief = request()
+    thief.p.called = 1                              -- as no honest one would
+    assert.equal(0, try(r, thief))
+    assert.equal(OVERLOADED, claim(r, b))
+    done(r, thief)
+    assert.equal(0, claim(r, b))
+    done(r, b)
+    assert.equal(0, claim(r, last))
+    done(r, last)
+  end)
+
+  it("waits behind its tenant's rate, and others do not", function()
+    open(8)
+    local limit = ffi.new("drover_limit", { rpm = 60 })
+    local function of(tenant)
+      local q = request { key = tenant }
+      q.p.limits[C.DROVER_SCOPE_TENANT] = limit
+      return q
+    end
+    local first, second, third = of(7), of(7), of(7)
+    assert.equal(0, try(r, first))
+    assert.equal(RATE, try(r, second))
+    assert.is_true(second.p.wait > 0.5 and second.p.wait <= 1)
+    assert.equal(0, enter(r, second))
+    assert.equal(RATE, try(r, third))
+    assert.equal(C.DROVER_SCOPE_TENANT, third.p.refused_scope)
+    local other = of(8)
+    assert.equal(0, try(r, other))
+    local now = C.drover_clock() + 1.1
+    C.drover_wait_pump(r, now)
+    assert.equal(1, called(r, second))
+    second.p.called = 1
+    assert.equal(0, try(r, second, now))
+    leave(r, second)
+    done(r, first)
+    done(r, second)
+    done(r, other)
+  end)
+
+  it("is refused when the queue is full, and when it is too late", function()
+    open(1, { queue_max = 2 })
+    local a, b, d, e = ask(r), ask(r), ask(r), request()
+    assert.equal(OVERLOADED, try(r, e))
+    assert.equal(OVERLOADED, enter(r, e))
+    assert.truthy(ffi.string(err.text):find("all 2 places", 1, true))
+    assert.is_true(e.p.wait >= 1)
+    assert.equal(0, e.w.place)
+    leave(r, d)
+    assert.equal(OVERLOADED, enter(r, e, C.drover_clock() - 1))
+    assert.truthy(ffi.string(err.text):find("too late", 1, true))
+    leave(r, b)
+    done(r, a)
+  end)
+
+  it("is forgotten by a port that closes, and ends all the same", function()
+    open(1)
+    local a, q = ask(r), request()
+    local out = ffi.new("drover_port *[1]")
+    assert.equal(0, C.drover_port_open(out, err))
+    assert.equal(OVERLOADED, try(r, q))
+    q.w.deadline = math.huge
+    assert.equal(0, C.drover_wait_begin(r, out[0], q.p, q.w,
+                                        C.drover_clock(), err))
+    C.drover_port_close(out[0])
+    done(r, a)
+    assert.equal(1, called(r, q))
+    leave(r, q)
+    leave(r, q)
+  end)
+
+  it("leaves the rest of a capacity to others when it is a batch", function()
+    open(16)
+    local held = {}
+    for i = 1, 14 do
+      held[i] = request { priority = C.DROVER_BATCH }
+      assert.equal(0, try(r, held[i]))
+    end
+    local batch = request { priority = C.DROVER_BATCH }
+    assert.equal(OVERLOADED, try(r, batch))
+    assert.equal(0, enter(r, batch))
+    for i = 15, 16 do
+      held[i] = request()
+      assert.equal(0, try(r, held[i]))
+    end
+    done(r, held[15])
+    done(r, held[16])
+    assert.equal(0, called(r, batch))
+    done(r, held[1])
+    assert.equal(0, claim(r, batch))
+    done(r, batch)
+    for i = 2, 14 do
+      done(r, held[i])
+    end
+  end)
+end)
+
+
+describe("processes that wait", function()
+  local r
+
+  local function open(capacity, nodes)
+    r = router.with(nodes or 1, { shared = true, name = "wait" .. number,
+                                  node = { capacity = capacity },
+                                  now = C.drover_clock() })
+  end
+
+  after_each(function()
+    C.drover_tick(r, C.drover_clock())
+    assert.equal(0, waiting(r))
+    assert.equal(0, C.drover_inflight(r, 0))
+    router.close(r)
+  end)
+
+  it("are called by the one that frees a slot", function()
+    open(1)
+    local a = ask(r)
+    local pid = fork(function()
+      local q = ask(r)
+      assert(claim(r, q) == 0)
+      done(r, q)
+      return 0
+    end)
+    until_true(function() return waiting(r) == 1 end)
+    done(r, a)
+    assert.equal(0, join(pid))
+  end)
+
+  it("give their turn on when they are killed as they are called", function()
+    open(1)
+    local a = ask(r)
+    local pid = fork(function()
+      ask(r, { priority = C.DROVER_INTERACTIVE })
+      ffi.C.pause()
+    end)
+    until_true(function() return waiting(r) == 1 end)
+    local b = ask(r)
+    done(r, a)
+    assert.equal(0, called(r, b))
+    ffi.C.kill(pid, SIGKILL)
+    join(pid)
+    assert.equal(1, C.drover_tick(r, C.drover_clock()))
+    assert.equal(1, called(r, b))
+    assert.equal(0, claim(r, b))
+    done(r, b)
+  end)
+
+  it("do not touch what a parent waits for", function()
+    open(1)
+    local a, b = ask(r), ask(r)
+    local pid = fork(function()
+      leave(r, b)
+      assert(called(r, b) == CLOSED)
+      local q = ask(r)
+      leave(r, b)
+      leave(r, q)
+      return waiting(r) == 1 and 0 or 1
+    end)
+    assert.equal(0, join(pid))
+    done(r, a)
+    assert.equal(0, claim(r, b))
+    done(r, b)
+  end)
+
+  -- No tick runs, so a wake-up that is lost stays lost.
+  it("lose no wake-up in 10,000 rounds", function()
+    open(2, 2)
+    local children = {}
+    for i = 1, 4 do
+      children[i] = fork(function()
+        local waits = 0
+        for round = 1, 2500 do
+          local q = request { key = round % 3, only = (round * i) % 5 == 0 and 1
+                              or 0, priority = round % 3 }
+          while try(r, q) ~= 0 do
+            assert(enter(r, q) == 0, ffi.string(err.text))
+            waits = waits + 1
+            if round % 17 == 0 then
+              leave(r, q)                       -- gives up, and comes again
+            else
+              while claim(r, q) ~= 0 do end
+              break
+            end
+          end
+          if round % 4 > 0 then
+            ffi.C.sched_yield()
+          end
+          done(r, q)
+        end
+        return waits > 0 and 0 or 1
+      end)
+    end
+    for i = 1, 4 do
+      assert.equal(0, join(children[i]))
+    end
+  end)
+end)
+
