@@ -16,7 +16,8 @@
  * these bookings left tat >= its now + its cost, each further one added its
  * cost, and nothing but giving back took any away; and when the last one
  * passed, tat was at most its now + cost(burst). Clocks that disagree only
- * make it stricter: whoever's `now` is behind is refused earlier.
+ * make it stricter: whoever's `now` is behind is refused earlier. (What is
+ * given back counts in the order of the swaps, to which no clock is exact.)
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_LIMIT_GCRA_H

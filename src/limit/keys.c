@@ -13,9 +13,12 @@ enum { MARK_SHIFT = 48 };
 #define REST  ((UINT64_C(1) << MARK_SHIFT) - 1)
 
 
+/* Half as many again: with two sets to choose from, the first name that finds
+ * both full of busy ones comes at 0.7 of the places or later (simulated, 4096
+ * sets). */
 size_t limit_keys_places(uint32_t names) {
   size_t sets = 1;
-  while (sets * LIMIT_SET < names)
+  while (sets * LIMIT_SET * 2 < (size_t)names * 3)
     sets *= 2;
   return (sets + 1) * LIMIT_SET;
 }
@@ -120,6 +123,7 @@ static int evict(const struct limit_keys *k, uint32_t place, uint64_t tag,
 }
 
 
+/* From a place on that the tag says, so that not always the same one goes. */
 static uint32_t evict_one(const struct limit_keys *k, uint64_t tag,
                           uint64_t self, double now) {
   for (int second = 0; second < 2; second++) {
@@ -127,23 +131,37 @@ static uint32_t evict_one(const struct limit_keys *k, uint64_t tag,
     uint64_t *lock = &k->locks[set / LIMIT_SET * 2 + 1];
     if (!member_lock(lock, self))
       continue;
-    uint32_t i = 0;
-    while (i < LIMIT_SET && !evict(k, set + i, tag, now))
-      i++;
+    uint32_t place = LIMIT_NOWHERE;
+    for (uint32_t i = 0; i < LIMIT_SET && place == LIMIT_NOWHERE; i++) {
+      uint32_t at = set + (i + (uint32_t)(tag >> MARK_SHIFT)) % LIMIT_SET;
+      if (evict(k, at, tag, now))
+        place = at;
+    }
     member_unlock(lock);
-    if (i < LIMIT_SET)
-      return set + i;
+    if (place != LIMIT_NOWHERE)
+      return place;
   }
   return LIMIT_NOWHERE;
 }
 
 
-/* Free places first, in the first set while it has one, since that is where
- * names are looked for first; then whoever is idle. */
+static uint32_t used(const struct limit_keys *k, uint32_t set) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < LIMIT_SET; i++)
+    count += atom_get_u64(&k->tags[set + i]) != 0;
+  return count;
+}
+
+
+/* Free places first: in the first set up to its half, since that is where
+ * names are looked for first, then in the emptier one. Then whoever is idle. */
 static uint32_t insert(const struct limit_keys *k, uint64_t tag,
                        uint64_t self, double now) {
-  for (int second = 0; second < 2; second++) {
-    uint32_t set = set_of(k, tag, second);
+  uint32_t sets[2] = { set_of(k, tag, 0), set_of(k, tag, 1) };
+  uint32_t first = used(k, sets[0]);
+  int turned = first >= LIMIT_SET / 2 && first > used(k, sets[1]);
+  for (int n = 0; n < 2; n++) {
+    uint32_t set = sets[n ^ turned];
     for (uint32_t i = set; i < set + LIMIT_SET; i++)
       if (atom_get_u64(&k->tags[i]) == 0 && swap(&k->tags[i], 0, tag))
         return i;
