@@ -5,7 +5,9 @@ local SEED = 20261124
 
 -- Steps of the long run; those under the sanitizers are fewer.
 local RUNS = {
+  { "limit", 300000, 5000 },
   { "breaker", 400000, 20000 },
+  { "retry", 100000, 20000 },
   { "queue", 200000, 3000 },
 }
 

@@ -139,9 +139,10 @@ function mt:sweep(now)
   local rung = {}
   for place = 1, self.max do
     local e = self.places[place]
-    if e and e.state == "waiting" and e.deadline <= now then
+    local over = e and e.state == "called" and now - e.called_at >= ANSWER
+    if e and e.deadline <= now and (e.state == "waiting" or over) then
       self.places[place] = nil
-    elseif e and e.state == "called" and now - e.called_at >= ANSWER then
+    elseif over then
       e.state, e.cause, e.ready_at = "waiting", nil, now + ANSWER
     elseif e and e.state == "called" and now - e.rung_at >= RING then
       e.rung_at = now
