@@ -261,7 +261,8 @@ static int enter(struct drover_router *r, drover_pick *p, struct claim *at,
   if (!node_breaker_enter(row, own, p->now, &at->permit) &&
       !(p->panic && node_breaker_panic(own, &at->permit)))
     return refuse(p, at->node, err, "may not be chosen");
-  if (node_upstream_take(own, tokens_of(p), p->now, &no.wait))
+  if (node_upstream_silent(own) ||
+      node_upstream_take(own, tokens_of(p), p->now, &no.wait))
     return DROVER_OK;
   node_breaker_leave(row, own, &at->permit, BREAKER_NEUTRAL, p->now, 0);
   return tell(r, p, at->node, &no, err);

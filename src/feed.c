@@ -51,6 +51,8 @@ static double jitter(double rnd, uint32_t epoch, uint32_t node) {
 static void give_back(struct node_row *own, const struct ticket *t,
                       const drover_outcome *o, double now) {
   uint32_t used = t->sent ? o->tokens : 0;
+  if (node_upstream_silent(own))
+    return;
   if (used < t->tokens)             /* UINT32_MAX: the booking stands */
     node_upstream_give(own, !t->sent, t->tokens - used, now);
 }

@@ -33,6 +33,13 @@ void node_upstream_set(struct node_row *own, const drover_upstream *u,
                        double now);
 
 
+/* 1 while nothing is known: asked in each claim before the calls below. */
+static inline int node_upstream_silent(const struct node_row *own) {
+  return (atom_get_u64(&own->upstream[0].at) |
+          atom_get_u64(&own->upstream[1].at)) == 0;
+}
+
+
 /* One request of so many tokens, both or none. 0 when it must be kept back:
  * *wait is then how long, in seconds. A request larger than the bucket counts
  * as the whole bucket. */
