@@ -176,6 +176,14 @@ describe("panic", function()
     assert.equal(0, panics())
   end)
 
+  it("does not come for batches", function()
+    pool({ 1, 2, 4 })
+    pick(r, 10.1)
+    local batch = { priority = C.DROVER_BATCH }
+    assert.equal(C.DROVER_EOVERLOADED, (pick(r, 10.1, 0, batch)))
+    assert.equal(0, (pick(r, 10.1)))
+  end)
+
   it("does not come for a retry where the one that is up has room", function()
     pool({ 1, 2, 4 })
     local _, p = pick(r, 10.1)

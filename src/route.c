@@ -125,9 +125,12 @@ static int renew_full(struct drover_router *r, const struct node_view *v) {
  * rows that are out for their health take part too. Not while one that is up
  * has room, though this request has tried it: with three of four dead, a
  * load spread over all would fail where one node still serves it. Not when
- * all are out: there the probes find the first that is back. */
+ * all are out: there the probes find the first that is back. Batches have what
+ * others leave, which is nothing then. */
 static int in_panic(const struct node_view *v) {
   uint32_t rows = 0, up = 0;
+  if (v->pick->priority >= DROVER_BATCH)
+    return 0;
   for (uint32_t i = 1; i <= v->count; i++) {
     uint32_t state = atom_get_u32(&v->rows[i].state);
     if (state >= DROVER_DRAINING ||
