@@ -10,7 +10,11 @@ local OVERLOADED, CLOSED, RATE = -5, -18, -4
 local PATIENCE = 20                 -- seconds; only a lost wake-up takes them
 local SIGKILL = 9
 
-c.cdef[[ int sched_yield(void); ]]
+c.cdef[[
+int sched_yield(void);
+void *mmap(void *at, size_t size, int prot, int flags, int fd, long offset);
+int munmap(void *at, size_t size);
+]]
 
 local ports = {}
 
@@ -283,6 +287,22 @@ describe("a request that waits", function()
     done(r, last)
   end)
 
+  it("is called anew when what passed it ended before it could say so",
+     function()
+    open(1)
+    local a, b = ask(r), ask(r)
+    done(r, a)
+    local thief = request()
+    thief.p.called = 1
+    assert.equal(0, try(r, thief))
+    assert.equal(OVERLOADED, try(r, b))
+    done(r, thief)                                  -- b is called still
+    local now = C.drover_clock()
+    assert.equal(0, C.drover_wait_again(r, b.p, b.w, now))
+    assert.equal(1, called(r, b))
+    leave(r, b)
+  end)
+
   it("waits behind its tenant's rate, and others do not", function()
     open(8)
     local limit = ffi.new("drover_limit", { rpm = 60 })
@@ -435,37 +455,48 @@ describe("processes that wait", function()
     done(r, b)
   end)
 
-  -- No tick runs, so a wake-up that is lost stays lost.
+  -- No tick runs, and each round ends with nobody in flight: a wake-up that is
+  -- lost stays lost.
   it("lose no wake-up in 10,000 rounds", function()
-    open(2, 2)
-    local children = {}
-    for i = 1, 4 do
-      children[i] = fork(function()
-        local waits = 0
-        for round = 1, 2500 do
-          local q = request { key = round % 3, only = (round * i) % 5 == 0 and 1
-                              or 0, priority = round % 3 }
-          while try(r, q) ~= 0 do
-            assert(enter(r, q) == 0, ffi.string(err.text))
-            waits = waits + 1
-            if round % 17 == 0 then
-              leave(r, q)                       -- gives up, and comes again
-            else
-              while claim(r, q) ~= 0 do end
-              break
-            end
-          end
-          if round % 4 > 0 then
-            ffi.C.sched_yield()
-          end
-          done(r, q)
+    local PROCESSES, ROUNDS = 4, 2500
+    local at = ffi.cast("volatile int *", ffi.C.mmap(nil, 4096, 3, 33, -1, 0))
+    local function meet(i, round)       -- each writes its own word
+      at[i] = round
+      for k = 1, PROCESSES do
+        until_true(function() return at[k] >= round end)
+      end
+    end
+    local function ask_one(i, round)
+      local q = request { key = round % 3, priority = (round + i) % 3,
+                          only = (round * i) % 5 == 0 and 1 or 0 }
+      while try(r, q) ~= 0 do
+        assert(enter(r, q) == 0, ffi.string(err.text))
+        if (round + i) % 7 > 0 then
+          while claim(r, q) ~= 0 do end
+          break
         end
-        return waits > 0 and 0 or 1
+        leave(r, q)                     -- gives up, and comes again
+      end
+      for _ = 1, (round * 7 + i * 3) % 5 do
+        ffi.C.sched_yield()
+      end
+      done(r, q)
+    end
+    open(1, 2)
+    local children = {}
+    for i = 1, PROCESSES do
+      children[i] = fork(function()
+        for round = 1, ROUNDS do
+          meet(i, round)
+          ask_one(i, round)
+        end
+        return 0
       end)
     end
-    for i = 1, 4 do
+    for i = 1, PROCESSES do
       assert.equal(0, join(children[i]))
     end
+    ffi.C.munmap(ffi.cast("void *", at), 4096)
   end)
 end)
 
