@@ -16,8 +16,8 @@
  *                   without role and usage, whatever was asked); and after
  *                   ;after=N events: hold cut rst ping=MS badjson error=S
  *                   badchunk half flood json=NAME
- *   any             hex=HEX (header lines)  first=N  flap=N  every=N
- *                   share=PERCENT
+ *   any             hex=HEX (header lines)  say=HEX (the text)  first=N
+ *                   flap=N  every=N  share=PERCENT
  *
  * Standard output: "port N" first, then "body SIZE PATH" for each complete
  * request, and "gone PATH" when the client left before the reply's end. Lines

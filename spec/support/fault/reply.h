@@ -71,8 +71,16 @@ static const char *usage_of(const struct conn *c) {
 }
 
 
-/* "canary-WORD" of the request's body, or NULL; `room` bytes of it at most. */
+/* What the path says in ;say=HEX, or "canary-WORD" of the request's body, or
+ * NULL; `room` bytes of it at most. */
 static const char *canary(const struct conn *c, char *to, size_t room) {
+  struct bytes said = { 0 };
+  if (option(c, "say")) {
+    put_hex(&said, option(c, "say"));
+    snprintf(to, room, "%s", said.data ? said.data : "");
+    free(said.data);
+    return to;
+  }
   const char *body = c->in.data + c->head_size;
   const char *at = memmem(body, c->body_size, "canary-", 7);
   if (!at)
