@@ -1,6 +1,8 @@
 -- Many requests over nodes that fail in many ways: each ends once, each body
 -- on the wire is one attempt in a ledger, and all that was taken comes back.
+local C = require "drover.core"
 local drover = require "drover"
+local libc = require "drover.testing.libc"
 local random = require "drover.random"
 local testing = require "drover.testing"
 
@@ -318,5 +320,150 @@ describe("a failed request", function()
     local _, e = router:chat(request(), { timeout = 0.2 })
     assert.equal("bad_request", e.kind)
     assert.is_true(#e.attempts > 1 and #e.attempts < 8)
+  end)
+end)
+
+
+-- A port that nobody listens on.
+local function nobody()
+  local fd, port = libc.listen()
+  libc.close(fd)
+  return "http://127.0.0.1:" .. port .. "/v1"
+end
+
+
+-- The value of a series of the router's metrics.
+local function metric(name)
+  return tonumber(router:metrics():match("\n" .. name .. " (%d+)"))
+end
+
+
+describe("the budget of retries", function()
+  after_each(cleanup)
+
+  it("lets no more than a fifth and its reserve be sent again", function()
+    over({ { testing.error(503, "full") } })
+    for _ = 1, 100 do
+      router:chat(request())
+      C.drover_node_clear(router.handle, "n1", drover.now())
+    end
+    local sends = #servers[1]:requests()
+    assert.is_true(sends > 100 and sends <= 1.2 * 100 + 11, sends)
+    assert.is_true(metric("drover_retry_denied_total") > 0)
+    assert.equal(0, router:stats().inflight)
+  end)
+
+  it("holds over a function", function()
+    over({ { testing.error(503, "full") } }, {
+      retry = function() return "retry", 0 end })
+    for _ = 1, 10 do
+      router:chat(request())
+      C.drover_node_clear(router.handle, "n1", drover.now())
+    end
+    assert.is_true(#servers[1]:requests() <= 1.2 * 10 + 11)
+  end)
+
+  it("does not pay for what never left, once a request", function()
+    over({ { testing.reply "ok" } }, { nodes = {
+      { id = "a", url = nobody() }, { id = "b", url = nobody() },
+      { id = "c", url = nobody() } } })
+    for _ = 1, 40 do                    -- the reserve is used up
+      C.drover_retry_take(router.handle, drover.now())
+    end
+    local denied = metric("drover_retry_denied_total")
+    local _, e = router:chat(request())
+    assert.equal("unreachable", e.kind)
+    assert.equal(2, #e.attempts)
+    assert.equal(denied + 1, metric("drover_retry_denied_total"))
+    assert.equal(0, router:stats().inflight)
+  end)
+end)
+
+
+describe("a node that asks for time", function()
+  after_each(cleanup)
+
+  it("is left alone for that, and then asked again", function()
+    over({ { testing.error(429, "slow", { headers = {
+      ["retry-after-ms"] = "60" } }), testing.reply "ok" } })
+    local begun = drover.now()
+    local reply = assert(router:chat(request()))
+    assert.equal(2, #reply.drover.attempts)
+    assert.is_true(drover.now() - begun >= 0.06)
+  end)
+
+  it("is not waited for past the deadline", function()
+    over({ { testing.error(429, "slow", { headers = {
+      ["retry-after"] = "3" } }) } })
+    local begun = drover.now()
+    local _, e = router:chat(request(), { timeout = 2 })
+    assert.same({ "rate_limited", 3, 1 }, { e.kind, e.retry_after,
+                                            #e.attempts })
+    assert.is_true(drover.now() - begun < 2)
+  end)
+
+  it("is kept back by its own headers before it says no", function()
+    local reply = testing.reply "ok"
+    reply.headers = { ["x-ratelimit-limit-requests"] = "60",
+                      ["x-ratelimit-remaining-requests"] = "1",
+                      ["x-ratelimit-reset-requests"] = "50s" }
+    over({ { reply } }, { retry = { attempts = 1 } })
+    assert(router:chat(request()))
+    assert(router:chat(request()))
+    local _, e = router:chat(request())
+    assert.truthy(e)
+    assert.equal(0, #e.attempts)
+    assert.equal(2, #servers[1]:requests())
+  end)
+end)
+
+
+describe("a key that was refused", function()
+  after_each(cleanup)
+
+  it("is not asked again, until its file holds another", function()
+    local path = os.tmpname()
+    local function write(text)
+      local file = assert(io.open(path, "w"))
+      file:write(text)
+      file:close()
+    end
+    write "sk-first-key"
+    over({ { testing.error(401, "no"), testing.reply "ok" } }, {
+      retry = { attempts = 1 } })
+    router:close()
+    router = assert(drover.new { nodes = { {
+      id = "n1", url = servers[1].url, key = { file = path } } } })
+    local _, e = router:chat(request())
+    assert.equal("unauthorized", e.kind)
+    _, e = router:chat(request())
+    assert.equal("no_node", e.kind)
+    router.fleet:refresh_keys(router.handle, drover.now())
+    _, e = router:chat(request())
+    assert.equal("no_node", e.kind)
+    write "sk-second-key"
+    router.fleet:refresh_keys(router.handle, drover.now())
+    assert(router:chat(request()))
+    assert.equal("Bearer sk-second-key",
+                 servers[1]:requests()[2].headers.authorization)
+    os.remove(path)
+  end)
+end)
+
+
+describe("a stream with a quirk", function()
+  after_each(cleanup)
+
+  it("is whole, and counted", function()
+    local bare = testing.stream { "a" }
+    bare.cut = 3                        -- its finish reason, no end mark
+    local unfinished = { sse = { { choices = { { delta = { content = "a" } } } },
+                                 "[DONE]" } }
+    over({ { testing.stream { "a" }, bare, unfinished } })
+    for i = 0, 2 do
+      local reply = assert(router:stream(request()):join())
+      assert.equal("stop", reply.choices[1].finish_reason)
+      assert.equal(i, metric("drover_stream_quirks_total") or 0)
+    end
   end)
 end)
