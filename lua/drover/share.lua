@@ -101,7 +101,7 @@ for i = 3, #KEYS do
   if young then
     part = math.min(part > 0 and math.floor(pool / fair) or 0,
                     had + extra - base)
-  elseif demand > 0 and math.abs(part - extra) * 50 < pool then
+  elseif n > 0 and demand > 0 and math.abs(part - extra) * 50 < pool then
     part = extra
   end
   part = math.max(0, math.min(part, pool - others))
