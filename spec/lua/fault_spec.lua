@@ -242,6 +242,27 @@ describe("what an attempt is charged with", function()
     assert.is_true(router:nodes()[1].input_tokens > 0)
   end)
 
+  it("is what the limit of tokens keeps of its booking", function()
+    local function ask()
+      local asked = request()
+      asked.max_tokens = 900
+      return router:chat(asked)
+    end
+    over({ { says("hello", DONE), testing.error(503, "full"),
+             testing.error(500, "broken"), says(("x"):rep(3150)) } }, {
+      limits = { tpm = 60, burst = { tokens = 1000 } },
+      retry = { attempts = 1 } })
+    assert(ask())                       -- 7 tokens
+    for _, kind in ipairs { "overloaded", "overloaded" } do
+      local _, e = ask()                -- none, and the prompt's
+      assert.equal(kind, e.kind)
+    end
+    assert(ask())                       -- 900 and the prompt's
+    local _, e = ask()
+    assert.equal("rate_limited", e.kind)
+    assert.equal(0, #e.attempts)
+  end)
+
   it("is nothing where the node refused, and the prompt where it may not have",
      function()
     over({ { testing.error(503, "full") }, { testing.error(500, "broken") } })
