@@ -1,4 +1,6 @@
 -- Every example runs as it stands, on the bundled model, and is short.
+local nginx = require "spec.support.nginx"
+
 local LINES_MAX = 40
 
 
@@ -25,6 +27,7 @@ local rows = {
   { "policy.lua", "%d+ requests" },
   { "pipeline.lua", "Oslo%. Dress code: azul.*6 calls" },
   { "local_model.lua", "lambkin: .*tokens a second" },
+  { "tenants.lua", "ann%s+answered%s+8.*bob%s+answered%s+8.*trial%s+tenant_rpm" },
 }
 
 
@@ -36,6 +39,31 @@ describe("the example", function()
       assert.equal(0, status, text)
     end)
   end
+
+  it("gateway.lua serves, each caller by its own limits", function()
+    local port = nginx.port()
+    local dir = nginx.folder()
+    local server = nginx.start("luajit lua/drover/cli.lua serve --config "
+      .. "examples/gateway.lua --port " .. port, dir)
+    local url = "http://127.0.0.1:" .. port .. "/v1/chat/completions"
+    nginx.until_true(function()
+      return nginx.get("http://127.0.0.1:" .. port .. "/health") == 200
+             or not server:alive()
+    end)
+    local function ask(key)
+      return nginx.post(url, '{"model":"lambkin","max_tokens":4,"messages":'
+        .. '[{"role":"user","content":"Hi"}]}', "-H 'authorization: Bearer "
+        .. key .. "'")
+    end
+    local statuses = { (ask "nobodys-key"), (ask "key-of-bob-x0Lw"),
+                       (ask "key-of-trial-4t") }
+    local status, text, head = ask "key-of-trial-4t"
+    server:stop()
+    assert.same({ 401, 200, 200 }, statuses, server:log())
+    assert.equal(429, status, text)
+    assert.matches('"tenant_rpm"', text)
+    assert.matches("[Rr]etry%-[Aa]fter: %d+", head)
+  end)
 
   local pipe = io.popen("ls examples/*.lua examples/*.conf")
   for path in pipe:lines() do
