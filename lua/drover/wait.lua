@@ -32,15 +32,6 @@ local c_err = ffi.new("drover_err")
 
 -- ---- a waiter ----
 
--- The queue has popped it, or had: stay() asks.
-function mt:event(ev)
-  if ev.type == C.DROVER_EVENT_SLOT then
-    self.popped = true
-    self.gate:post()
-  end
-end
-
-
 -- Leave the queue, whatever happened; once.
 local function leave(self)
   if self.over then
@@ -62,6 +53,20 @@ function mt:cancel(kind)
     self.cancelled = self.cancelled or kind or "cancelled"
     leave(self)
     self.gate:post()
+  end
+end
+
+
+-- The queue has popped it, or had: stay() asks. A light thread that was killed
+-- meanwhile will not; its turn is the next one's at once.
+function mt:event(ev)
+  if ev.type == C.DROVER_EVENT_SLOT then
+    if self.gate:deserted() then
+      self:cancel()
+    else
+      self.popped = true
+      self.gate:post()
+    end
   end
 end
 
@@ -169,6 +174,9 @@ local function stay(self, p, call, opts, e)
         return row, refusal
       end
       e, due = refusal, due_of(p)
+      if due and due > w.deadline then        -- known by now to be in vain
+        return give_up(e, p, now - self.began)
+      end
       called = C.drover_wait_again(router.handle, p, w, now)
     end
     if called < 0 or now >= w.deadline then

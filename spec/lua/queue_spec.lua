@@ -68,6 +68,18 @@ describe("a request with limits.wait", function()
     assert.is_true(took >= 0.299, took)
   end)
 
+  it("gives up when its turn shows that the rate takes longer", function()
+    open { concurrent = 1, rpm = 1, wait = 30 }
+    local first = assert(router:pick())
+    local task = drover.go(function() return router:pick() end)
+    first:done()                    -- the place is free, the rate is not
+    local from = drover.now()
+    local second, e = drover.wait(task)
+    assert.is_nil(second)
+    assert.equal("router_rpm", e.code)
+    assert.is_true(drover.now() - from < 15)
+  end)
+
   it("is not passed by those that come later", function()
     open { concurrent = 1 }
     local first = assert(router:pick())
