@@ -23,7 +23,7 @@ local HEAD, SSE, BODY = C.DROVER_EVENT_HEAD, C.DROVER_EVENT_SSE,
 local TEXT, END, FAIL = C.DROVER_EVENT_TEXT, C.DROVER_EVENT_END,
                         C.DROVER_EVENT_FAIL
 local NAN = 0 / 0
-local COOL_MIN, COOL_MAX = 0.05, 300    -- seconds that a node may ask for
+local COOL_MIN, COOL_MAX = 0.05, 86400  -- seconds; the table has its own caps
 
 local finishes = {
   [tonumber(C.DROVER_FINISH_STOP)] = "stop",

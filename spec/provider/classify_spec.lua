@@ -57,6 +57,16 @@ describe("classify.read()", function()
                  read(400, { code = "context_length_exceeded" }).kind)
   end)
 
+  it("takes a time that a header says of a key, and no bucket's", function()
+    local headers = { ["x-ratelimit-remaining-requests"] = "0",
+                      ["x-ratelimit-reset-requests"] = "6m0s" }
+    assert.is_nil(read(402, nil, headers).retry_after)
+    headers["retry-after"] = "7200"
+    assert.equal(7200, read(402, nil, headers).retry_after)
+    assert.equal(7200, read(401, nil, headers).retry_after)
+    assert.is_nil(read(400, nil, headers).retry_after)
+  end)
+
   it("never says that what was refused may be billed", function()
     for _, status in ipairs { 400, 401, 402, 403, 404, 413, 429, 503, 529 } do
       assert.is_false(read(status, { message = "x" }).maybe_billed)

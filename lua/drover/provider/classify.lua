@@ -13,6 +13,7 @@ local TOO_EARLY = 425           -- it will take the request, but not yet
 
 local _M = {}
 
+local of_key = { unauthorized = true, quota = true }
 local retryable = { rate_limited = true, overloaded = true, timeout = true }
 
 
@@ -280,6 +281,8 @@ function _M.read(status, headers, body, now)
   out.retryable = retryable[out.kind] or f.status == TOO_EARLY
   if out.retryable then
     out.retry_after = retry_after.read(headers, f.delay, f.message, now)
+  elseif of_key[out.kind] then
+    out.retry_after = retry_after.plain(headers, now)
   end
   if headers["x-should-retry"] == "false" then
     out.retryable = false       -- the server knows best

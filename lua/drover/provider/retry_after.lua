@@ -199,20 +199,24 @@ local function of_buckets(headers, from)
 end
 
 
--- Seconds, or nil when nobody says. `headers` by lower-case name, lines of
--- one name joined by LF; `delay` of the body, `message` its text, `now` in
--- seconds since 1970 (all three may be nil).
-function _M.read(headers, delay, message, now)
-  local from = _M.sent(headers, now)
+-- Seconds by the headers that are made for it, or nil. `headers` by lower-case
+-- name, lines of one name joined by LF; `now` in seconds since 1970, may be
+-- nil.
+function _M.plain(headers, now)
   local plain = headers["retry-after"]
-                and of_header(headers["retry-after"], from)
+                and of_header(headers["retry-after"], _M.sent(headers, now))
   local ms = of_ms(headers["retry-after-ms"])
              or of_ms(headers["x-ms-retry-after-ms"])
-  if ms or plain then
-    return max(ms or 0, plain or 0)
-  end
-  return of_body(delay) or message and of_text(message)
-         or of_buckets(headers, from)
+  return (ms or plain) and max(ms or 0, plain or 0)
+end
+
+
+-- The same by all that a reply says: `delay` of its body, `message` its text
+-- (both may be nil), and its buckets.
+function _M.read(headers, delay, message, now)
+  return _M.plain(headers, now) or of_body(delay)
+         or message and of_text(message)
+         or of_buckets(headers, _M.sent(headers, now))
 end
 
 
