@@ -21,15 +21,22 @@
 #include "net/bell.h"
 #include "ring.h"
 
-enum { SHUT = 8 };                  /* kinds of entries remembered in a look */
+enum { ASKED = 8 };                 /* kinds of entries remembered in a look */
+
+struct asked {                      /* what was found for entries of one kind */
+  uint64_t model;
+  uint32_t only, priority;
+  uint32_t row;                     /* 0: none, for as long as the look lasts */
+  uint32_t called;                  /* how many were when it was found */
+};
 
 struct look {                       /* of one holder at all entries */
   struct drover_router *r;
   drover_pick pick;                 /* what an entry asks for */
   uint32_t inflight;                /* on all rows, as it began */
   uint32_t called[NODE_MAX + 1];    /* see queue_look */
-  uint32_t shut;                    /* of the following: no row has room */
-  struct { uint64_t model; uint32_t only, priority; } none[SHUT];
+  struct asked asked[ASKED];
+  uint32_t count;                   /* of those */
 };
 
 
@@ -47,26 +54,21 @@ static struct queue_ask ask_of(const drover_pick *p) {
 
 /* ---- the pump ---- */
 
-static int is_shut(const struct look *l) {
+/* What was found for such an entry, with room for one more kind to remember;
+ * NULL when there is none. */
+static struct asked *remember(struct look *l) {
   const drover_pick *p = &l->pick;
-  for (uint32_t i = 0; i < l->shut; i++)
-    if (l->none[i].model == p->model && l->none[i].only == p->only &&
-        l->none[i].priority == p->priority)
-      return 1;
-  return 0;
-}
-
-
-/* Room only shrinks while a look lasts; what grows meanwhile asks for another
- * one. */
-static uint32_t shut(struct look *l) {
-  const drover_pick *p = &l->pick;
-  if (l->shut < SHUT) {
-    l->none[l->shut].model = p->model;
-    l->none[l->shut].only = p->only;
-    l->none[l->shut++].priority = p->priority;
+  for (uint32_t i = 0; i < l->count; i++) {
+    struct asked *a = &l->asked[i];
+    if (a->model == p->model && a->only == p->only &&
+        a->priority == p->priority)
+      return a;
   }
-  return 0;
+  if (l->count == ASKED)
+    return NULL;
+  l->asked[l->count] = (struct asked){ p->model, p->only, p->priority,
+                                       UINT32_MAX, 0 };
+  return &l->asked[l->count++];
 }
 
 
@@ -83,24 +85,36 @@ static int has_room(struct look *l, const struct node_view *v, uint32_t row) {
 }
 
 
-static uint32_t row_for(void *arg, const struct queue_entry *e) {
-  struct look *l = arg;
+static uint32_t find_row(struct look *l) {
   struct drover_router *r = l->r;
-  drover_pick *p = &l->pick;
-  p->model = atom_get_u64(&e->model);
-  p->only = __atomic_load_n(&e->only, __ATOMIC_RELAXED);
-  p->priority = __atomic_load_n(&e->priority, __ATOMIC_RELAXED);
-  if (is_shut(l))
-    return 0;
+  const drover_pick *p = &l->pick;
   if (l->inflight + l->called[0] >=
       hall_room(atom_get_u32(&r->shared->concurrent), p->priority))
-    return shut(l);
+    return 0;
   struct node_view v = hall_view(r, p, 0);
   uint32_t first = p->only ? p->only : 1, last = p->only ? p->only : v.count;
   for (uint32_t row = first; row <= last && row <= v.count; row++)
     if (node_able(&v, row) && has_room(l, &v, row))
       return row;
-  return shut(l);
+  return 0;
+}
+
+
+/* Room only shrinks while a look lasts (what grows meanwhile asks for another
+ * one), so "none" stays true, and a row until the next is called. */
+static uint32_t row_for(void *arg, const struct queue_entry *e) {
+  struct look *l = arg;
+  l->pick.model = atom_get_u64(&e->model);
+  l->pick.only = __atomic_load_n(&e->only, __ATOMIC_RELAXED);
+  l->pick.priority = __atomic_load_n(&e->priority, __ATOMIC_RELAXED);
+  struct asked *a = remember(l);
+  if (!a)
+    return find_row(l);
+  if (a->row && (a->row == UINT32_MAX || a->called != l->called[0])) {
+    a->row = find_row(l);
+    a->called = l->called[0];
+  }
+  return a->row;
 }
 
 
