@@ -17,6 +17,7 @@
 
 void drover_pick_reset(drover_pick *p) {
   memset(p->tried, 0, sizeof p->tried);
+  p->paid = 0;
 }
 
 

@@ -54,8 +54,9 @@ end
 
 -- Nanoseconds until n pass.
 local function rate_wait(at, per_min, burst, n, now)
-  local wait = later(at, now) + cost(per_min, n)
-               - cost(per_min, burst_of(per_min, burst)) - now
+  local units = burst_of(per_min, burst)
+  local deep = cost(per_min, units) + math.min(units - 1, 1000)
+  local wait = later(at, now) + cost(per_min, n) - deep - now
   return wait > 0 and wait or ns_t(0)
 end
 

@@ -38,7 +38,7 @@ end
 
 
 -- opts: name, shared, create, nodes_max, members_max, tickets_max, queue_max,
--- concurrent,-- policy (a name). Returns the handle, or nil, code, text.
+-- keys_max, concurrent, policy (a name). Returns the handle, or nil, code, text.
 function _M.open(opts)
   opts = opts or {}
   local config = ffi.new("drover_router_config", {
@@ -48,7 +48,7 @@ function _M.open(opts)
     nodes_max = opts.nodes_max or 0,
     members_max = opts.members_max or 0,
     tickets_max = opts.tickets_max or 0,
-    queue_max = opts.queue_max or 0,
+    queue_max = opts.queue_max or 0, keys_max = opts.keys_max or 0,
     concurrent = opts.concurrent or 0,
     policy = C.drover_policy(opts.policy or "round_robin"),
   })

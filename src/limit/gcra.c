@@ -24,6 +24,8 @@ struct limit_rate limit_gcra_rate(uint32_t per_min, uint32_t burst,
 }
 
 
+enum { ONES = 1000 };               /* of a burst, whose rounding is made up for */
+
 __extension__ typedef unsigned __int128 wide;
 
 
@@ -40,6 +42,12 @@ int64_t limit_gcra_cost(const struct limit_rate *r, uint64_t n) {
 }
 
 
+int64_t limit_gcra_deep(const struct limit_rate *r) {
+  uint32_t ones = r->burst - 1;
+  return limit_gcra_cost(r, r->burst) + (ones < ONES ? ones : ONES);
+}
+
+
 int64_t limit_gcra_ns(double now) {
   if (!(now > 0))
     return 0;
@@ -52,10 +60,10 @@ static inline int64_t later(int64_t a, int64_t b) {
 }
 
 
-int64_t limit_gcra_wait(const int64_t *tat, int64_t cost, int64_t burst,
+int64_t limit_gcra_wait(const int64_t *tat, int64_t cost, int64_t deep,
                         int64_t now) {
   int64_t at = __atomic_load_n(tat, __ATOMIC_RELAXED);
-  int64_t wait = later(at, now) + cost - burst - now;
+  int64_t wait = later(at, now) + cost - deep - now;
   return wait > 0 ? wait : 0;
 }
 
@@ -71,11 +79,11 @@ int64_t limit_gcra_scale(int64_t tat, int64_t now, uint32_t from, uint32_t to) {
 /* The swap is sequentially consistent for keys.c: who moved a word and then
  * looks at its tag has one order with who moves the tag and then looks at the
  * word. */
-int64_t limit_gcra_take(int64_t *tat, int64_t cost, int64_t burst,
-                        int64_t now, int64_t *was) {
+int64_t limit_gcra_take(int64_t *tat, int64_t cost, int64_t deep, int64_t now,
+                        int64_t *was) {
   *was = __atomic_load_n(tat, __ATOMIC_RELAXED);
   for (;;) {
-    int64_t to = later(*was, now) + cost, wait = to - burst - now;
+    int64_t to = later(*was, now) + cost, wait = to - deep - now;
     if (wait > 0)
       return wait;
     if (__atomic_compare_exchange_n(tat, was, to, 0, __ATOMIC_SEQ_CST,

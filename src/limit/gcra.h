@@ -5,17 +5,19 @@
  * every word that lies in the past: nothing is lost with it.
  *
  *   cost(n)   ceil(n * 60e9 * unit / rate) ns
- *   take n    to = max(tat, now) + cost(n); passes when to - now <= cost(burst)
+ *   deep      cost(burst) + min(burst - 1, 1000) ns: a burst of ones, each of
+ *             them rounded up, passes as well
+ *   take n    to = max(tat, now) + cost(n); passes when to - now <= deep
  *   charge    tat = max(tat, now) + ns, whatever the burst says: a debt
  *   give      tat = tat - ns (keys.h)
  *   settle    what was booked as n and came to m: cost(m) - cost(n) is charged
  *             when it is above 0, given back when below
  *
  * Law. What is booked in any t seconds, by whatever processes, less what is
- * given back in them, is at most rate * (t + 1 ns) + burst. For the first of
+ * given back in them, is at most rate * (t + 1001 ns) + burst. For the first of
  * these bookings left tat >= its now + its cost, each further one added its
  * cost, and nothing but giving back took any away; and when the last one
- * passed, tat was at most its now + cost(burst). Clocks that disagree only
+ * passed, tat was at most its now + deep. Clocks that disagree only
  * make it stricter: whoever's `now` is behind is refused earlier. (What is
  * given back counts in the order of the swaps, to which no clock is exact.)
  *
@@ -46,12 +48,16 @@ struct limit_rate limit_gcra_rate(uint32_t per_min, uint32_t burst,
 int64_t limit_gcra_cost(const struct limit_rate *r, uint64_t n);
 
 
+/* How deep a rate's bucket is, in nanoseconds. */
+int64_t limit_gcra_deep(const struct limit_rate *r);
+
+
 /* A time of drover_clock() in whole nanoseconds: 0 .. 2^61. */
 int64_t limit_gcra_ns(double now);
 
 
 /* How long until `cost` passes: 0 now, else nanoseconds. Changes nothing. */
-int64_t limit_gcra_wait(const int64_t *tat, int64_t cost, int64_t burst,
+int64_t limit_gcra_wait(const int64_t *tat, int64_t cost, int64_t deep,
                         int64_t now);
 
 
@@ -61,8 +67,8 @@ int64_t limit_gcra_scale(int64_t tat, int64_t now, uint32_t from, uint32_t to);
 
 /* Book `cost`: 0, and *was is the word before; or how long until it passes,
  * and nothing is booked. Sequentially consistent. Any thread. */
-int64_t limit_gcra_take(int64_t *tat, int64_t cost, int64_t burst,
-                        int64_t now, int64_t *was);
+int64_t limit_gcra_take(int64_t *tat, int64_t cost, int64_t deep, int64_t now,
+                        int64_t *was);
 
 
 /* Debt of `cost`: *was is the word before, what it is now is returned.

@@ -41,10 +41,10 @@ static void look_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
   if (!requests)
     h->tokens = n;
   w->cost[word] = limit_gcra_cost(&rate, n);
-  w->burst[word] = n == rate.burst ? w->cost[word]
-                                   : limit_gcra_cost(&rate, rate.burst);
+  w->deep[word] = n == 1 && rate.burst == 1 ? w->cost[word]
+                                             : limit_gcra_deep(&rate);
   int64_t wait = limit_gcra_wait(&c->keys->names[h->place].tat[word],
-                                 w->cost[word], w->burst[word], c->now_ns);
+                                 w->cost[word], w->deep[word], c->now_ns);
   if (wait)
     refuse(out, h->tag, requests ? DROVER_LIMIT_REQUESTS : DROVER_LIMIT_TOKENS,
            w->limit, (double)wait * 1e-9);
@@ -163,7 +163,7 @@ static int take_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
   if (requests ? h->rpm == 0 : h->tpm == 0)
     return 1;
   struct limit_at at = { h->tag, h->place, word };
-  int64_t wait = limit_keys_take(c->keys, at, w->cost[word], w->burst[word],
+  int64_t wait = limit_keys_take(c->keys, at, w->cost[word], w->deep[word],
                                  c->now_ns);
   if (wait == 0)
     h->kinds |= requests ? HOLD_REQUEST : HOLD_TOKENS;

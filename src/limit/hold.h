@@ -54,7 +54,7 @@ _Static_assert(sizeof(struct limit_holds) == 192, "three cache lines");
 struct limit_want {                 /* what is asked of one name */
   const drover_limit *limit;
   uint32_t requests;                /* 1: one request is booked */
-  int64_t  cost[LIMIT_WORDS], burst[LIMIT_WORDS];       /* and what look() */
+  int64_t  cost[LIMIT_WORDS], deep[LIMIT_WORDS];        /* and what look() */
   int64_t  max[LIMIT_RINGS];                            /* made of it */
 };
 

@@ -211,9 +211,9 @@ static int still(const struct limit_keys *k, struct limit_at at, int64_t to,
 
 
 int64_t limit_keys_take(const struct limit_keys *k, struct limit_at at,
-                        int64_t cost, int64_t burst, int64_t now) {
+                        int64_t cost, int64_t deep, int64_t now) {
   int64_t was;
-  int64_t wait = limit_gcra_take(word_at(k, at), cost, burst, now, &was);
+  int64_t wait = limit_gcra_take(word_at(k, at), cost, deep, now, &was);
   int64_t to = (was > now ? was : now) + cost;
   return wait > 0 || still(k, at, to, was) ? wait : LIMIT_MOVED;
 }

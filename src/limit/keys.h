@@ -111,7 +111,7 @@ int limit_keys_holds(const struct limit_keys *k, uint32_t place,
 /* limit_gcra_take() and _charge() of one of the name's words. A place that was
  * the name's no more is left as it was, and LIMIT_MOVED is returned. */
 int64_t limit_keys_take(const struct limit_keys *k, struct limit_at at,
-                        int64_t cost, int64_t burst, int64_t now);
+                        int64_t cost, int64_t deep, int64_t now);
 int64_t limit_keys_charge(const struct limit_keys *k, struct limit_at at,
                           int64_t cost, int64_t now);
 
