@@ -23,7 +23,7 @@ return {
 ]]
 
 local OWN = [[
-%sdaemon off; worker_processes 2; pid %s/pid; error_log stderr warn;
+%sdaemon off; worker_processes %d; pid %s/pid; error_log stderr warn;
 load_module /usr/lib/nginx/modules/ndk_http_module.so;
 load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
 env DROVER_LIB;
@@ -34,6 +34,7 @@ http {
   lua_check_client_abort on;
   init_by_lua_block {
     router = require("drover").new{ name = "empty", nodes = {},
+                                    limits = { wait = 15, concurrent = 1 },
                                     queue = { hold = 15 } }
   }
   init_worker_by_lua_block { require("drover.resty").init_worker() }
@@ -46,6 +47,13 @@ http {
     } }
     location = /add { content_by_lua_block {
       ngx.say(tostring(router:add{ id = "late", url = "%s/v1" }))
+    } }
+    location = /take { content_by_lua_block {
+      ticket = router:pick()
+      ngx.say(tostring(ticket ~= nil))
+    } }
+    location = /give { content_by_lua_block {
+      ngx.say(tostring(ticket:done()))
     } }
     location = /waiting { content_by_lua_block {
       ngx.say(router:stats().waiting)
@@ -157,38 +165,77 @@ describe("limits over four workers", function()
 end)
 
 
-describe("queue.hold in nginx", function()
-  it("holds requests of all workers until a node is added", function()
-    local upstream, dir, port = nginx.upstream(), nginx.folder(), nginx.port()
+describe("an nginx of one's own", function()
+  local server, upstream, url
+
+  local function start(workers)
+    local dir, port = nginx.folder(), nginx.port()
     local user = nginx.shell("id -un"):gsub("%s+$", "")
+    upstream = nginx.upstream()
     nginx.write(dir .. "/nginx.conf",
-                OWN:format(user == "root" and "user root; " or "", dir, port,
-                           upstream.url))
+                OWN:format(user == "root" and "user root; " or "", workers,
+                           dir, port, upstream.url))
     local root = nginx.shell("pwd"):gsub("%s+$", "")
-    local server = nginx.start(("nginx -p %s -c %s/nginx.conf")
-                               :format(root, dir), dir)
-    local url = "http://127.0.0.1:" .. port
+    server = nginx.start(("nginx -p %s -c %s/nginx.conf"):format(root, dir),
+                         dir)
+    url = "http://127.0.0.1:" .. port
     assert(nginx.until_true(function()
       return (nginx.get(url .. "/waiting")) == 200
     end), server:log())
-    local asks = {}
-    for i = 1, 4 do
-      asks[i] = nginx.start("curl -sS --max-time 30 " .. url .. "/ask")
-    end
-    local all = nginx.until_true(function()
-      return select(2, nginx.get(url .. "/waiting")) == "4\n"
-    end, 5)
-    local _, added = nginx.get(url .. "/add")
-    local texts = {}
-    for i, ask in ipairs(asks) do
-      nginx.until_true(function() return not ask:alive() end, 10)
-      texts[i] = nginx.read(ask.dir .. "/out")
-    end
+  end
+  after_each(function()
     server:stop()
     upstream:stop()
-    assert.is_true(all)
-    assert.equal("true\n", added)
-    assert.equal(("answered by late\n"):rep(4), table.concat(texts),
-                 server:log())
+  end)
+
+  local function get(path)
+    return (select(2, nginx.get(url .. path)))
+  end
+
+  -- That many requests in the queue; their programs.
+  local function ask(count, options)
+    local asks = {}
+    local before = tonumber(get "/waiting")
+    for i = 1, count do
+      asks[i] = nginx.start("curl -sS --max-time 30 " .. (options or "")
+                            .. " " .. url .. "/ask")
+    end
+    assert.is_true(nginx.until_true(function()
+      return tonumber(get "/waiting") == before + count
+    end, 5))
+    return asks
+  end
+
+  local function texts(asks)
+    local list = {}
+    for i, one in ipairs(asks) do
+      nginx.until_true(function() return not one:alive() end, 20)
+      list[i] = nginx.read(one.dir .. "/out")
+    end
+    return table.concat(list)
+  end
+
+  it("holds requests of all workers until a node is added", function()
+    start(2)
+    local asks = ask(4)
+    assert.equal("true\n", get "/add")
+    assert.equal(("answered by late\n"):rep(4), texts(asks), server:log())
+  end)
+
+  it("passes over those whose light thread was killed", function()
+    start(1)
+    get "/add"
+    assert.equal("true\n", get "/take")
+    local gone = ask(4)
+    local here = ask(1)
+    for _, one in ipairs(gone) do
+      one:stop(9)
+    end
+    assert.equal("true\n", get "/give")
+    local from = nginx.now()
+    assert.equal("answered by late\n", texts(here), server:log())
+    -- A call that nobody answers is waited for 1 s, one after the other.
+    assert.is_true(nginx.now() - from < 3)
+    assert.equal("0\n", get "/waiting")
   end)
 end)

@@ -17,6 +17,8 @@
 --                  gate:wait()  returns when posted, and takes the post
 --                  gate:post()  wakes the waiter, or lets the next wait pass;
 --                               never yields, never runs other code
+--                  gate:deserted()  true when its waiter was killed (light
+--                               threads only)
 --   sleep(s, g)  waits `s` seconds, or until somebody posts the gate `g`,
 --                which then is of no more use; g may be nil
 --   spawn(f, …)  runs f as a task at once, up to its first wait; a task

@@ -251,6 +251,11 @@ function gate_mt:wait()
 end
 
 
+function gate_mt.deserted()
+  return false
+end
+
+
 function _M.gate()
   return setmetatable({ posted = false, waiter = false,
                         driven = false }, gate_mt)

@@ -283,6 +283,13 @@ function gate_mt:wait()
 end
 
 
+-- Whoever waited here was killed.
+function gate_mt:deserted()
+  return not self.posted and self.semaphore ~= false
+         and self.semaphore:count() >= 0
+end
+
+
 function _M.gate()
   return setmetatable({ posted = false, semaphore = false }, gate_mt)
 end
