@@ -69,14 +69,21 @@ describe("a request with limits.wait", function()
   end)
 
   it("gives up when its turn shows that the rate takes longer", function()
-    open { concurrent = 1, rpm = 1, wait = 30 }
-    local first = assert(router:pick())
-    local task = drover.go(function() return router:pick() end)
-    first:done()                    -- the place is free, the rate is not
+    open { concurrent = 1, wait = 30, per = { tenant = { rpm = 1 } } }
+    local first = assert(router:pick(nil, { key = "ann" }))
     local from = drover.now()
-    local second, e = drover.wait(task)
+    local bob = drover.go(function()
+      assert(router:pick(nil, { key = "bob" })):done()
+    end)
+    local ann = drover.go(function()    -- behind bob, whatever its own rate
+      return router:pick(nil, { key = "ann" })
+    end)
+    assert.equal(2, waiting())
+    first:done()
+    drover.wait(bob)
+    local second, e = drover.wait(ann)
     assert.is_nil(second)
-    assert.equal("router_rpm", e.code)
+    assert.equal("tenant_rpm", e.code)
     assert.is_true(drover.now() - from < 15)
   end)
 
