@@ -275,6 +275,11 @@ describe("a node that is healed", function()
     end
     router.turn(r, 16, 0.5)
     router.turn(r, 16, 0.5)
+    local at_once = 0                               -- without a tick
+    for _ = 1, 400 do
+      at_once = at_once + (router.turn(r, 16, draw()) == 1 and 1 or 0)
+    end
+    assert.near(0.1 / 1.1, at_once / 400, 0.04)
     local function part_at(from)
       local mine = 0
       for i = 1, 400 do

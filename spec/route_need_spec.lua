@@ -176,6 +176,21 @@ describe("panic", function()
     assert.equal(0, panics())
   end)
 
+  it("is over with the decision", function()
+    pool({ 1, 2, 4 })
+    local _, first = pick(r, 10.1)
+    local rc, p = pick(r, 10.1)
+    assert.same({ 0, 1 }, { rc, p.panic })
+    for _, held in ipairs{ first, p } do
+      C.drover_ticket_done(r, held, router.outcome(), 10.1)
+    end
+    for i = 1, 20 do
+      assert.equal(0, C.drover_pick_node(r, p, 10.1, i / 21, err))
+      assert.equal(3, p.node)
+      C.drover_ticket_done(r, p, router.outcome(), 10.1)
+    end
+  end)
+
   it("does not come for batches", function()
     pool({ 1, 2, 4 })
     pick(r, 10.1)

@@ -55,6 +55,15 @@ describe("the share of successes", function()
     assert.equal(C.DROVER_UP, n.row.state)
   end)
 
+  it("leaves out what comes ten periods late", function()
+    local n = new_node()
+    n.turn(SUCCESS, 100)
+    n.turn(FAILURE, 70)
+    assert.equal(1, C.node_share_rate(n.own, 100))
+    n.turn(FAILURE, 94)                             -- late, but not so late
+    assert.near(1 / 2, C.node_share_rate(n.own, 100), 1e-6)
+  end)
+
   it("counts a 429, but does not open at one", function()
     local n, now = new_node(), 100
     for _ = 1, 3 do

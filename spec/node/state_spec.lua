@@ -7,7 +7,7 @@ local new_node, out_node, close = breaker.new_node, breaker.out_node, breaker.cl
 local near = breaker.near
 local NEUTRAL, SUCCESS, FAILURE = breaker.NEUTRAL, breaker.SUCCESS, breaker.FAILURE
 local LIMITED, REFUSED, SPENT = breaker.LIMITED, breaker.REFUSED, breaker.SPENT
-local DRAINING, OUT = breaker.DRAINING, breaker.OUT
+local ACTIVE, DRAINING, OUT = breaker.ACTIVE, breaker.DRAINING, breaker.OUT
 
 
 describe("a 429", function()
@@ -60,8 +60,21 @@ describe("a 429", function()
     n.turn(LIMITED, now, 0.25)
     near(15, n.out_for(now))
     n.turn(SUCCESS, now + 16)                       -- and begins anew
-    n.turn(LIMITED, now + 16, 0)
-    near(0.05, n.out_for(now + 16))
+    n.turn(LIMITED, now + 16, 1)
+    near(1, n.out_for(now + 16))
+    n.turn(LIMITED, now + 18, 0)
+    near(0.05, n.out_for(now + 18))
+  end)
+
+  it("begins anew behind a closing too", function()
+    local n = new_node()
+    n.turn(LIMITED, 100, 1)
+    for _ = 1, 5 do
+      n.turn(FAILURE, 102)
+    end
+    close(n, 105)
+    n.turn(LIMITED, 106, 1)
+    near(1, n.out_for(106))
   end)
 
   it("counts once for all that were under way", function()
@@ -234,5 +247,12 @@ describe("a refused key", function()
     assert.is_true(n.own.breaker == before)
     C.node_breaker_admin(n.row, n.own, DRAINING, -1)
     assert.equal(0, C.node_breaker_holds(n.own, permit))
+    C.node_breaker_admin(n.row, n.own, ACTIVE, -1)
+    n.turn(SUCCESS, 103)
+    local second = n.enter(103.1)                   -- of one epoch with it
+    assert.equal(1, C.node_breaker_panic(n.own, permit))
+    n.settle(second, SUCCESS, 104)
+    n.settle(permit, FAILURE, 104)
+    assert.equal(0, C.node_breaker_fails(n.own))
   end)
 end)
