@@ -174,8 +174,8 @@ local function stay(self, p, call, opts, e)
         return row, refusal
       end
       e, due = refusal, due_of(p)
-      if false then        -- known by now to be in vain
-        return give_up(e, p, now - self.began)
+      if due and due > w.deadline and e.kind ~= "no_node" then
+        return give_up(e, p, now - self.began)  -- known by now to be in vain
       end
       called = C.drover_wait_again(router.handle, p, w, now)
     end
