@@ -111,11 +111,13 @@ describe("a pool", function()
 
   it("row 54: takes a node out that fails more often than not", function()
     r = zone.with(1)
-    for i = 1, 40 do                  -- never five in a row
+    local i, seen = 0
+    repeat                            -- never five in a row
+      i = i + 1
       zone.hit(r, 1, 1 + i * 0.1, { code = i % 5 < 3 and C.DROVER_ERESET or 0 })
-    end
-    local seen = figures(r, 1, 5.1)
-    assert.is_true(seen.out_for > 0)
+      seen = figures(r, 1, 1 + i * 0.1)
+    until seen.out_for > 0 or i == 40
+    assert.is_true(i >= 10 and i < 40, i)
     assert.equal(C.DROVER_WHY_SHARE, seen.why)
   end)
 
@@ -171,6 +173,7 @@ describe("a pool", function()
       assert.is_true(C.drover_pick_node(r, other, now, 0.5, zone.err) < 0)
       C.drover_ticket_sent(r, probe)
       C.drover_ticket_done(r, probe, zone.outcome{ code = 0 }, now)
+      now = now + 0.02
     end
     C.drover_tick(r, now + 0.3)
     assert.equal(C.DROVER_WHY_SLOW_START, figures(r, 1, now + 0.3).why)
@@ -274,7 +277,8 @@ describe("when there is no room,", function()
           if kind == "overloaded" then
             assert.equal(0, #result.ledger)
             assert.is_true(result.err.retryable)
-            assert.is_number(result.err.retry_after)
+            assert.equal(row.queue and "number" or "nil",
+                         type(result.err.retry_after))
           end
         end)
       end

@@ -3,6 +3,7 @@
 local matrix = require "spec.support.matrix"
 
 local hex = require("spec.support.fault_server").hex
+local TIGHT = { connect = 5, first_token = 5, idle = 5, total = 0.3 }
 local SHORT = { connect = 5, first_token = 5, idle = 5, total = 0.7 }
 
 
@@ -34,7 +35,8 @@ describe("in an answer,", function()
     -- 25, 26: errors inside a 200
     { row = 25, fault = "error200=502", class = "ambiguous",
       kind = "overloaded" },
-    { row = 25, fault = "error200=429", class = "refused", sends = false,
+    { row = 25, fault = "error200=429",
+      class = "refused", timeout = TIGHT, sends = false,
       kind = "rate_limited" },
     { row = 25, fault = "error200=401", class = "elsewhere",
       kind = "unauthorized" },
@@ -122,28 +124,36 @@ describe("in an answer,", function()
       billed = false, reads = { state = "up" } },
 
     -- 37 to 41: rate limits
-    { row = 37, fault = "status=429", class = "refused", sends = false,
+    { row = 37, fault = "status=429",
+      class = "refused", timeout = TIGHT, sends = false,
       kind = "rate_limited", status = 429, billed = false },
     limited(38, "status=429;ra=1", 1), limited(38, "status=429;ra=1.5", 1.5),
     limited(38, "status=429;ra=120", 120),
-    { row = 38, fault = "status=429;ra=0", class = "refused", sends = false,
+    { row = 38, fault = "status=429;ra=0",
+      class = "refused", timeout = TIGHT, sends = false,
       kind = "rate_limited", billed = false },
     limited(39, dated "Sun, 06 Nov 1994 08:49:47 GMT", 10),
     limited(39, dated "Sunday, 06-Nov-94 08:49:47 GMT", 10),
     limited(39, dated "Sun Nov  6 08:49:47 1994", 10),
     { row = 39, fault = dated "Sun, 06 Nov 1994 08:49:07 GMT",
       class = "refused", sends = false, kind = "rate_limited" },
-    { row = 40, fault = "status=429;ra=-1", class = "refused", sends = false,
+    { row = 40, fault = "status=429;ra=-1",
+      class = "refused", timeout = TIGHT, sends = false,
       kind = "rate_limited" },
-    { row = 40, fault = "status=429;ra=inf", class = "refused", sends = false,
+    { row = 40, fault = "status=429;ra=inf",
+      class = "refused", timeout = TIGHT, sends = false,
       kind = "rate_limited" },
-    { row = 40, fault = "status=429;ra=nan", class = "refused", sends = false,
+    { row = 40, fault = "status=429;ra=nan",
+      class = "refused", timeout = TIGHT, sends = false,
       kind = "rate_limited" },
     { row = 40, fault = "status=429;ra=0x10", class = "refused",
+      timeout = TIGHT,
       sends = false, kind = "rate_limited" },
-    { row = 40, fault = "status=429;ra=", class = "refused", sends = false,
+    { row = 40, fault = "status=429;ra=",
+      class = "refused", timeout = TIGHT, sends = false,
       kind = "rate_limited" },
     { row = 40, fault = "status=429;ra=long", class = "refused",
+      timeout = TIGHT,
       sends = false, kind = "rate_limited" },
     { row = 40, fault = "status=429;ra=99999999999999999999",
       class = "refused", sends = 1, kind = "rate_limited" },

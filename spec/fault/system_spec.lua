@@ -197,7 +197,7 @@ end)
 
 describe("a disk that is full", function()
   it("row 74: stops no request", function()
-    local upstream = nginx.upstream()
+    local upstream = nginx.upstream("--gap 1")
     local server = nginx.serve(([[return { workers = 1, router = {
       nodes = { { id = "up", url = "%s/v1" } } } }]]):format(upstream.url),
       "--access-log", "/dev/full")
