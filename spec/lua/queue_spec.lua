@@ -243,6 +243,71 @@ describe("a request with limits.wait", function()
     drover.wait(head)
   end)
 
+  it("streams when its turn has come", function()
+    server = testing.server { testing.stream { "a", "b" } }
+    open({ concurrent = 1 }, { nodes = { { url = server.url } } })
+    local first = assert(router:pick())
+    local task = drover.go(function()
+      local stream = assert(router:stream { messages = hi })
+      return stream:join()
+    end)
+    assert.equal(1, waiting())
+    first:done()
+    local reply = assert(drover.wait(task))
+    assert.equal("ab", reply.choices[1].message.content)
+  end)
+
+  it("is woken by another router of its name", function()
+    open({ concurrent = 1 }, { name = "queue-spec" })
+    local other = drover.new { name = "queue-spec", limits = { wait = 10,
+      concurrent = 1 }, nodes = { { id = "n",
+                                    url = "http://127.0.0.1:9/v1" } } }
+    local first = assert(other:pick())
+    local task = drover.go(function() return router:pick() end)
+    assert.equal(1, other:stats().waiting)
+    first:done()
+    assert(drover.wait(task)):done()
+    other:close()
+  end)
+
+  it("leaves nothing behind, whatever happens to it", function()
+    open { concurrent = 3, rpm = 60000, per = { tenant = { concurrent = 2 } } }
+    local random = require("drover.random").new(7)
+    local words = { "interactive", "default", "batch" }
+    local tasks, flights, served = {}, {}, 0
+    for i = 1, 200 do
+      local opts = { key = "t" .. math.floor(random() * 5),
+                     priority = words[1 + math.floor(random() * 3)],
+                     timeout = random() < 0.2 and 0.02 or 5 }
+      tasks[i] = drover.go(function()
+        drover.sleep(random() * 0.1)
+        if random() < 0.3 then
+          local flight = assert(router:begin({ messages = hi }, opts))
+          flights[#flights + 1] = flight
+          return flight:reply()
+        end
+        local ticket = router:pick({ messages = hi }, opts)
+        drover.sleep(random() * 0.003)
+        if ticket then
+          ticket:done()
+          served = served + 1
+        end
+      end)
+    end
+    for _ = 1, 20 do
+      drover.sleep(0.005)
+      for i = 1, #flights do
+        flights[i]:cancel()
+      end
+    end
+    drover.wait(unpack(tasks))
+    local stats = router:stats()
+    assert.same({ 0, 0, 0 }, { stats.waiting, stats.inflight,
+                               stats.reserved_tokens })
+    assert.is_true(served > 50, served)
+    assert.is_nil(next(router.active))
+  end)
+
   it("is not held up by what waits for another model", function()
     open { per = { model = { named = { big = { concurrent = 1 } } } } }
     local first = assert(router:pick { model = "big" })
@@ -345,6 +410,17 @@ describe("queue.hold", function()
     assert.matches("waited 0%.0", e.message)
   end)
 
+  it("holds while all nodes are drained", function()
+    router = drover.new { queue = { hold = 10 },
+                          nodes = { { id = "n",
+                                      url = "http://127.0.0.1:9/v1" } } }
+    router:drain("n")
+    local task = drover.go(function() return router:pick() end)
+    assert.equal(1, router:stats().waiting)
+    router:drain("n", false)
+    assert(drover.wait(task)):done()
+  end)
+
   it("is for nodes, not for room", function()
     router = drover.new { queue = { hold = 10 }, limits = { concurrent = 1 },
                           nodes = { { url = "http://127.0.0.1:9/v1" } } }
@@ -363,5 +439,32 @@ describe("queue.hold", function()
     local _, e = router:pick()
     assert.same({ "no_node", "policy_none" }, { e.kind, e.code })
     assert.equal("the policy takes none of the nodes", e.message)
+  end)
+end)
+
+
+describe("router:batch() with rps", function()
+  it("starts evenly, not in bursts", function()
+    local server = testing.server { testing.reply "x" }
+    local starts = {}
+    local router = drover.new { nodes = { { url = server.url } },
+                                policy = function(nodes)
+      starts[#starts + 1] = drover.now()
+      return nodes.count > 0 and 1 or nil
+    end }
+    starts = {}                 -- without those of the trial
+    local list = {}
+    for i = 1, 15 do
+      list[i] = { messages = hi }
+    end
+    local _, failed = router:batch(list, { rps = 200, max_concurrent = 15 })
+    assert.equal(0, failed)
+    assert.equal(15, #starts)
+    for i = 2, 15 do
+      local after = starts[i] - starts[1]
+      assert.is_true(after >= (i - 1) * 0.005 - 0.001, i .. ": " .. after)
+    end
+    router:close()
+    server:stop()
   end)
 end)
