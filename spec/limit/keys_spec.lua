@@ -40,8 +40,12 @@ uint32_t limit_keys_seek(const struct limit_keys *k, uint64_t tag);
 uint32_t limit_keys_find(const struct limit_keys *k, uint64_t tag,
                          uint64_t self, double now);
 int limit_keys_holds(const struct limit_keys *k, uint32_t place, uint64_t tag);
+struct limit_step { int64_t was, to; };
 int64_t limit_keys_take(const struct limit_keys *k, struct limit_at at,
-                        int64_t cost, int64_t burst, int64_t now);
+                        int64_t cost, int64_t burst, int64_t now,
+                        struct limit_step *step);
+void limit_keys_undo(const struct limit_keys *k, struct limit_at at,
+                     const struct limit_step *step);
 int64_t limit_keys_charge(const struct limit_keys *k, struct limit_at at,
                           int64_t cost, int64_t now);
 void limit_keys_give(const struct limit_keys *k, struct limit_at at,
@@ -215,12 +219,12 @@ describe("the table of names", function()
     local busy = at(k, 1)
     local refused, taken = 0, 1
     assert.equal(0LL, C.limit_keys_take(k, busy, SECOND / 50, SECOND,
-                                        100 * SECOND))
+                                        100 * SECOND, nil))
     for i = 1, 1e6 do
       C.limit_keys_find(k, tag(i + 1000), self, 100 + i * 1e-5)
       if i % 1000 == 0 then                -- 100 a second; 50 pass
         local now = 100 * SECOND + i * 10000LL
-        local wait = C.limit_keys_take(k, busy, SECOND / 50, SECOND, now)
+        local wait = C.limit_keys_take(k, busy, SECOND / 50, SECOND, now, nil)
         refused = refused + (wait > 0 and 1 or 0)
         taken = taken + (wait == 0 and 1 or 0)
       end
@@ -233,13 +237,36 @@ describe("the table of names", function()
 end)
 
 
+describe("a booking that is undone", function()
+  local step = ffi.new("struct limit_step")
+
+  it("leaves nothing behind", function()
+    local k, keep = new_keys(4)
+    local a = at(k, 1)
+    C.limit_keys_take(k, a, 5, SECOND, 7 * SECOND, nil)
+    C.limit_keys_take(k, a, 9, SECOND, 7 * SECOND, step)
+    C.limit_keys_undo(k, a, step)
+    assert.equal(7 * SECOND + 5, keep.names[a.place].tat[0])
+  end)
+
+  it("stays when somebody has booked since, who waited for it", function()
+    local k, keep = new_keys(4)
+    local a = at(k, 1)
+    C.limit_keys_take(k, a, SECOND, SECOND, 7 * SECOND, step)
+    C.limit_keys_take(k, a, SECOND, SECOND, 9 * SECOND, nil)
+    C.limit_keys_undo(k, a, step)
+    assert.equal(10 * SECOND, keep.names[a.place].tat[0])
+  end)
+end)
+
+
 describe("an evictor that died", function()
   it("keeps no name from its user", function()
     local k, keep = new_keys(4)
     local a = at(k, 1)
     keep.tags[a.place] = a.tag + 1
     assert.equal(a.place, C.limit_keys_seek(k, a.tag))
-    assert.equal(0LL, C.limit_keys_take(k, a, SECOND, SECOND, 0))
+    assert.equal(0LL, C.limit_keys_take(k, a, SECOND, SECOND, 0, nil))
     assert.equal(a.tag, keep.tags[a.place])
   end)
 
@@ -282,7 +309,7 @@ describe("a place that went to another name", function()
 
   it("is left as it was by a taking", function()
     assert.equal(0, C.limit_keys_holds(k, a.place, a.tag))
-    assert.equal(MOVED, tonumber(C.limit_keys_take(k, a, 5, SECOND, 500 * SECOND)))
+    assert.equal(MOVED, tonumber(C.limit_keys_take(k, a, 5, SECOND, 500 * SECOND, nil)))
     assert.equal(500 * SECOND, keep.names[a.place].tat[0])
   end)
 

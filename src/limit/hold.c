@@ -158,13 +158,13 @@ void limit_hold_full(const struct limit_claim *c, uint32_t i,
 static int take_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
                      struct limit_refusal *out) {
   struct limit_hold *h = &c->holds->of[i];
-  const struct limit_want *w = &c->want[i];
+  struct limit_want *w = &c->want[i];
   int requests = word == LIMIT_WORD_REQUESTS;
   if (requests ? h->rpm == 0 : h->tpm == 0)
     return 1;
   struct limit_at at = { h->tag, h->place, word };
   int64_t wait = limit_keys_take(c->keys, at, w->cost[word], w->deep[word],
-                                 c->now_ns);
+                                 c->now_ns, &w->step[word]);
   if (wait == 0)
     h->kinds |= requests ? HOLD_REQUEST : HOLD_TOKENS;
   else if (wait != LIMIT_MOVED)
@@ -215,14 +215,31 @@ static int take_all(struct limit_claim *c, struct limit_refusal *out) {
 }
 
 
-/* What was taken before a refusal goes back as of an attempt that was never
- * sent. */
+/* Crossed out first, as in a settling. */
+static void undo_rates(struct limit_claim *c) {
+  for (uint32_t i = c->holds->count; i-- > 0;) {
+    struct limit_hold *h = &c->holds->of[i];
+    uint32_t kinds = h->kinds;
+    h->kinds = kinds & ~(uint32_t)(HOLD_REQUEST | HOLD_TOKENS);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    for (int word = LIMIT_WORDS; word-- > 0;)
+      if (kinds & (word == LIMIT_WORD_REQUESTS ? HOLD_REQUEST : HOLD_TOKENS))
+        limit_keys_undo(c->keys, (struct limit_at){ h->tag, h->place,
+                                                    (enum limit_word)word },
+                        &c->want[i].step[word]);
+  }
+}
+
+
+/* Dollars that were taken before a refusal go back as of an attempt that was
+ * never sent. */
 int limit_hold_take(struct limit_claim *c, struct limit_refusal *out) {
   out->kind = DROVER_LIMIT_NONE;
   out->wait = 0;
   if (take_all(c, out))
     return 1;
   struct limit_bill nothing = { .self = c->self, .now = c->now };
+  undo_rates(c);
   limit_hold_settle(c->keys, c->holds, &nothing);
   return 0;
 }

@@ -4,7 +4,8 @@
  *   look    finds the names and asks all limits, taking nothing
  *   rows    what it wants of the cells, for the one claim on all of them
  *   take    rates, then dollars, name by name in the order given; when one
- *           refuses, what was taken is given back in reverse
+ *           refuses, what was taken is undone in reverse: what passes in any
+ *           window are requests that were let in, not those that came close
  *   settle  replaces the bookings by what came of them
  *
  * The record lies in the zone, beside the attempt's ticket, and is written
@@ -54,6 +55,7 @@ _Static_assert(sizeof(struct limit_holds) == 192, "three cache lines");
 struct limit_want {                 /* what is asked of one name */
   const drover_limit *limit;
   uint32_t requests;                /* 1: one request is booked */
+  struct limit_step step[LIMIT_WORDS];                  /* of take() */
   int64_t  cost[LIMIT_WORDS], deep[LIMIT_WORDS];        /* and what look() */
   int64_t  max[LIMIT_RINGS];                            /* made of it */
 };

@@ -211,10 +211,13 @@ static int still(const struct limit_keys *k, struct limit_at at, int64_t to,
 
 
 int64_t limit_keys_take(const struct limit_keys *k, struct limit_at at,
-                        int64_t cost, int64_t deep, int64_t now) {
+                        int64_t cost, int64_t deep, int64_t now,
+                        struct limit_step *step) {
   int64_t was;
   int64_t wait = limit_gcra_take(word_at(k, at), cost, deep, now, &was);
   int64_t to = (was > now ? was : now) + cost;
+  if (step)
+    *step = (struct limit_step){ was, to };
   return wait > 0 || still(k, at, to, was) ? wait : LIMIT_MOVED;
 }
 
@@ -224,6 +227,15 @@ int64_t limit_keys_charge(const struct limit_keys *k, struct limit_at at,
   int64_t was;
   int64_t to = limit_gcra_charge(word_at(k, at), cost, now, &was);
   return still(k, at, to, was) ? 0 : LIMIT_MOVED;
+}
+
+
+/* As in still(): a word that has its value still may be moved back. */
+void limit_keys_undo(const struct limit_keys *k, struct limit_at at,
+                     const struct limit_step *step) {
+  int64_t to = step->to;
+  __atomic_compare_exchange_n(word_at(k, at), &to, step->was, 0,
+                              __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
 

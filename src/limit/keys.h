@@ -56,6 +56,8 @@ struct limit_at {                   /* one word of a name */
   enum limit_word word;
 };
 
+struct limit_step { int64_t was, to; };          /* a word, moved */
+
 struct limit_name {                 /* the words of one name: a cache line */
   int64_t  tat[LIMIT_WORDS];        /* see gcra.h */
   uint64_t asked;                   /* 16 bits of the tag | how often */
@@ -109,11 +111,21 @@ int limit_keys_holds(const struct limit_keys *k, uint32_t place,
 
 
 /* limit_gcra_take() and _charge() of one of the name's words. A place that was
- * the name's no more is left as it was, and LIMIT_MOVED is returned. */
+ * the name's no more is left as it was, and LIMIT_MOVED is returned. `step`:
+ * where it went, or NULL. */
 int64_t limit_keys_take(const struct limit_keys *k, struct limit_at at,
-                        int64_t cost, int64_t deep, int64_t now);
+                        int64_t cost, int64_t deep, int64_t now,
+                        struct limit_step *step);
 int64_t limit_keys_charge(const struct limit_keys *k, struct limit_at at,
                           int64_t cost, int64_t now);
+
+
+/* Undo a booking of an attempt that is not let in, if nobody has moved the
+ * word since. If somebody has, the booking stays, and refills: a bucket that
+ * ran empty meanwhile has paid for it once already, and what is given back
+ * then would pass on top of the rate. Any thread. */
+void limit_keys_undo(const struct limit_keys *k, struct limit_at at,
+                     const struct limit_step *step);
 
 
 /* Move a word back by `ns`, if the place is the name's: what was booked is
