@@ -16,7 +16,6 @@ local mt = {}
 mt.__index = mt
 
 local GIB = 2 ^ 30
-local COUNTED_MAX = 65536       -- bytes of a text that a tokenizer counts
 
 
 -- Open a local row's model. Returns true, or nil and an error.
@@ -41,12 +40,10 @@ local function open_engine(row)
 end
 
 
--- Long texts are estimated: counting is linear, and one thread's.
 local function counter(engine)
   return function(text)
-    local count = #text <= COUNTED_MAX
-                  and tonumber(C.drover_engine_tokens(engine, text, #text))
-    return count and count > 0 and count or tokens.of_text(text)
+    local count = tonumber(C.drover_engine_tokens(engine, text, #text))
+    return count > 0 and count or tokens.of_text(text)
   end
 end
 

@@ -17,6 +17,7 @@ local _M = {}
 local PREFIX_BYTES = 1024       -- of the prompt; what prefix affinity hashes
 local N_MAX = 128
 local TOKENS_MAX = 2 ^ 31
+local COUNTED_MAX = 4096        -- counting that many takes some 2 ms
 
 local chat_fields = {
   model = { "string" },
@@ -269,11 +270,12 @@ end
 
 
 -- The tokens that an attempt is booked with. Where a rate of tokens or money
--- is limited, a prompt for a local model is counted by its tokenizer.
+-- is limited, a prompt for a local model is counted by its tokenizer, unless
+-- that would keep others waiting.
 local function book(p, call, router)
   local request = call.request
   local prompt = call.prompt_tokens
-  if router.metered then
+  if router.metered and prompt <= COUNTED_MAX then
     local count = router.fleet:tokenizer(call.model)
     prompt = count and tokens.of_request(request, count) or prompt
   end
