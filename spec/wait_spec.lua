@@ -2,12 +2,16 @@
 local ffi = require "ffi"
 local c = require "spec.support.c"
 local router = require "spec.support.router"
+local waiter = require "spec.support.waiter"
 
 local C = c.lib
 local err = router.err
-local SLOT = C.DROVER_EVENT_SLOT
+local request, try, enter, ask = waiter.request, waiter.try, waiter.enter,
+                                 waiter.ask
+local done, leave, claim, called = waiter.done, waiter.leave, waiter.claim,
+                                   waiter.called
+local PATIENCE = waiter.PATIENCE
 local OVERLOADED, CLOSED, RATE = -5, -18, -4
-local PATIENCE = 20                 -- seconds; only a lost wake-up takes them
 local SIGKILL = 9
 
 c.cdef[[
@@ -15,105 +19,6 @@ int sched_yield(void);
 void *mmap(void *at, size_t size, int prot, int flags, int fd, long offset);
 int munmap(void *at, size_t size);
 ]]
-
-local ports = {}
-
-
--- One port for each process.
-local function port()
-  local pid = ffi.C.getpid()
-  if not ports[pid] then
-    local out = ffi.new("drover_port *[1]")
-    assert(C.drover_port_open(out, err) == 0)
-    ports[pid] = ffi.gc(out[0], C.drover_port_close)
-  end
-  return ports[pid]
-end
-
-
--- A request: its pick, and its place in the queue.
-local number = 0
-local function request(fields)
-  number = number + 1
-  local p, w = router.pick(), ffi.new("drover_wait", { call = number })
-  p.prompt_tokens = 1
-  p.priority = C.DROVER_DEFAULT
-  for key, value in pairs(fields or {}) do
-    p[key] = value
-  end
-  return { p = p, w = w }
-end
-
-
-local function try(r, q, now)
-  return C.drover_pick_node(r, q.p, now or C.drover_clock(), 0.5, err)
-end
-
-
-local function enter(r, q, deadline)
-  q.w.deadline = deadline or math.huge
-  return C.drover_wait_begin(r, port(), q.p, q.w, C.drover_clock(), err)
-end
-
-
--- A request that holds a slot, or waits for one.
-local function ask(r, fields)
-  local q = request(fields)
-  if try(r, q) ~= 0 then
-    assert(enter(r, q) == 0, ffi.string(err.text))
-  end
-  return q
-end
-
-
-local function done(r, q)
-  assert(C.drover_ticket_done(r, q.p, router.outcome(), C.drover_clock()) == 0)
-end
-
-
-local function leave(r, q)
-  C.drover_wait_end(r, q.w, C.drover_clock())
-end
-
-
--- The next event's call, or nil when none comes in time.
-local event = ffi.new("drover_event")
-local function next_call(seconds)
-  local till = C.drover_clock() + (seconds or PATIENCE)
-  while C.drover_port_next(port(), event) == 0 do
-    local left = till - C.drover_clock()
-    if left <= 0 then
-      return nil
-    end
-    C.drover_port_wait(port(), left)
-  end
-  assert(event.type == SLOT)
-  return event.call
-end
-
-
--- Wait until `q` is called, and claim. Others of this process are not called
--- meanwhile.
-local function claim(r, q)
-  repeat
-    local call = next_call()
-    assert(call, "nobody was called")
-  until call == q.w.call and C.drover_wait_called(r, q.w) == 1
-  q.p.called = 1
-  local rc = try(r, q)
-  q.p.called = 0
-  if rc == 0 then
-    leave(r, q)
-  else
-    assert(C.drover_wait_again(r, q.p, q.w, C.drover_clock()) == 0)
-  end
-  return rc
-end
-
-
-local function called(r, q)
-  return C.drover_wait_called(r, q.w)
-end
 
 
 local function waiting(r)
@@ -391,9 +296,11 @@ end)
 
 describe("processes that wait", function()
   local r
+  local zones = 0
 
   local function open(capacity, nodes)
-    r = router.with(nodes or 1, { shared = true, name = "wait" .. number,
+    zones = zones + 1
+    r = router.with(nodes or 1, { shared = true, name = "wait" .. zones,
                                   node = { capacity = capacity },
                                   now = C.drover_clock() })
   end
