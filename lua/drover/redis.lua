@@ -18,7 +18,8 @@ local fields = {
 }
 
 
--- "redis://:secret@host:6379/0" -> { host, port, db, password }, or nil.
+-- "redis://user:secret@host:6379/0" -> { host, port, db, user, password }, or
+-- nil. The user may be left out.
 local function read_url(url)
   local rest = url:match("^redis://([^%c%s]+)$")
   if not rest then
@@ -33,19 +34,19 @@ local function read_url(url)
   if not host then
     host, port = authority:match("^([%w._-]+):?(%d*)$")
   end
-  local password = login and login:match("^[^:]*:(.+)$")
+  local user, password = (login or ""):match("^([^:]*):(.+)$")
   port = port == "" and PORT or tonumber(port)
   if not host or not port or port < 1 or port > 65535
      or login and not password then
     return nil
   end
   return { host = (host:gsub("[%[%]]", "")), port = port, password = password,
-           db = tonumber(db) or 0 }
+           user = user ~= "" and user or nil, db = tonumber(db) or 0 }
 end
 
 
--- Check the table. Returns { host, port, db, password, hosts, lease, prefix },
--- or nil and what is wrong, without the password.
+-- Check the table. Returns { host, port, db, user, password, hosts, lease,
+-- prefix }, or nil and what is wrong, without the password.
 function _M.read(redis, where)
   local why = check.fields(redis, fields, where)
   if not why and not redis.url then
@@ -53,7 +54,7 @@ function _M.read(redis, where)
   end
   local out = not why and read_url(redis.url) or nil
   if not why and not out then
-    why = where .. ".url: must be redis://[:password@]host[:port][/db]"
+    why = where .. ".url: must be redis://[[user]:password@]host[:port][/db]"
   end
   local prefix = redis.prefix or PREFIX
   if not why and not prefix:match("^[%w:._-]+$") then

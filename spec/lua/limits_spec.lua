@@ -58,14 +58,14 @@ describe("limits.redis", function()
   local rows = {
     { "redis://cache", "cache", 6379, 0 },
     { "redis://:s3cret@cache:7000/3", "cache", 7000, 3, "s3cret" },
-    { "redis://user:a@b@10.0.0.1:1/", "10.0.0.1", 1, 0, "a@b" },
+    { "redis://user:a@b@10.0.0.1:1/", "10.0.0.1", 1, 0, "a@b", "user" },
     { "redis://[::1]:6380/1", "::1", 6380, 1 },
   }
   for _, row in ipairs(rows) do
     it("reads " .. row[1], function()
       local r = assert(redis.read({ url = row[1] }, "limits.redis"))
-      assert.same({ row[2], row[3], row[4], row[5] },
-                  { r.host, r.port, r.db, r.password })
+      assert.same({ row[2], row[3], row[4], row[5], row[6] },
+                  { r.host, r.port, r.db, r.password, r.user })
       assert.same({ 2, 2, "drover" }, { r.hosts, r.lease, r.prefix })
     end)
   end

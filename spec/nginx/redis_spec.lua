@@ -161,6 +161,16 @@ describe("two hosts that share a rate", function()
     end
   end)
 
+  it("log in as a user that may touch their keys only", function()
+    redis:call("ACL", "SETUSER", "drover", "on", ">" .. PASSWORD, "~drover:*",
+               "-@all", "+auth", "+select", "+eval", "+mget", "+set", "+del",
+               "+time")
+    local c = new_host(config:gsub("//:", "//drover:"):gsub("/3", "/4"))
+    local said = all_say({ c }, "shared")
+    c:stop()
+    assert.is_true(said, c:log())
+  end)
+
   it("give a killed one's part to the other after its lease", function()
     local pids = b:workers()
     nginx.signal(b.pid, 9)

@@ -90,7 +90,12 @@ end
 -- Log in and choose the database. true, or nil and why not.
 local function greet(redis, conf)
   if conf.password then
-    local ok, why = redis:auth(conf.password)
+    local ok, why
+    if conf.user then
+      ok, why = redis:auth(conf.user, conf.password)
+    else
+      ok, why = redis:auth(conf.password)
+    end
     if not ok then
       return nil, "AUTH: " .. (ok == nil and why or word(why))
     end
