@@ -1,4 +1,4 @@
-/* breaker: see breaker.h, which has the rules. All changes go through
+/* breaker: see breaker.h; the rules are in state.c. All changes go through
  * change(): read the word, make the next, swap, then show the state to the
  * policies.
  *
@@ -6,7 +6,6 @@
 #include "breaker.h"
 
 #include "share.h"
-#include "state.h"
 
 
 static uint64_t word_of(const struct node_row *own) {

@@ -13,66 +13,15 @@
  *    | '- when due, by itself - COOL until t <--- 429, or Retry-After
  *    '------------------------> KEY until t ---> PROBE    401, 403, quota
  *
- * `mark`: a PROBE has had its first success; a CLOSED row is in its slow start
- * since the deadline. `admin` is the operator's word: active, draining,
- * removed.
- *
- * What an outcome does (its ticket's permit has the row's epoch), in this
- * order; all else leaves the word as it is:
- *
- *   0. COOL that is due counts as CLOSED. The share counts success, failure
- *      and 429 (share.h), before all that follows.
- *   1. success: fails = 0. CLOSED: cools = 0. PROBE: the first leaves PROBE,
- *      marked, due at once; the second closes: deadline = now, cools = 0,
- *      marked; the share is cleared.
- *   2. failure: fails + 1. PROBE: opens, for the reason it had (a key's
- *      probe: FAILURES). Else, from 5 fails on, opens (FAILURES); else, with
- *      10 outcomes or more of which less than half are successes, opens
- *      (SHARE); else a Retry-After cools.
- *   3. 429: PROBE: opens as in 2 (fails stay). CLOSED: cools, for its
- *      Retry-After (300 s at most) or rnd * min(60 s, 1 s * 2^cools), 50 ms
- *      at least, and cools + 1. COOL: its Retry-After, if it has one.
- *   4. 401 or 403: KEY for min(3600 s, 60 s * 2^k) or its Retry-After, k + 1.
- *      Quota: KEY for 3600 s or its Retry-After, 24 h at most; k stays.
- *   5. nothing learned: PROBE goes back to OPEN or KEY, due at once.
- *
- * Opening: d = min(300 s, 5 s * 2^k), until now + d/2 + rnd * d/2, or its
- * Retry-After (300 s at most); then k + 1, 6 at most. Whoever leaves CLOSED
- * takes one off k for each full 60 s since the deadline; then k is 0 when the
- * last trouble was a key's and this is not, or the other way round. Leaving
- * COOL never makes the deadline earlier. The epoch grows with each opening,
- * each refused key and each permit of a probe.
- *
- * Another epoch is that of a late reply (from before an opening, or of a probe
- * whose lease ran out): it changes nothing, only a Retry-After (300 s at most)
- * of a failure or 429 makes the deadline of OPEN, COOL and KEY later.
+ * Each step is one compare-and-swap. What an outcome makes of the word, and
+ * all figures, are in state.h.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_NODE_BREAKER_H
 #define DROVER_NODE_BREAKER_H
 
 #include "row.h"
-
-enum { BREAKER_FAILS = 5,           /* in a row, before a node goes out */
-       BREAKER_LEAST = 10 };        /* outcomes, before their share counts */
-#define BREAKER_BASE   5.0          /* seconds, doubled by each opening */
-#define BREAKER_CAP    300.0
-#define BREAKER_LEASE  30.0         /* of a probe */
-#define BREAKER_HEAL   60.0         /* healthy seconds that undo a doubling */
-#define BREAKER_SLOW   30.0         /* of slow start, */
-#define BREAKER_PART   0.1f         /* of the weight, at its beginning */
-#define BREAKER_COOL   1.0          /* 429 without Retry-After, then doubled */
-#define BREAKER_COOL_CAP 60.0
-#define BREAKER_COOL_MIN 0.05
-#define BREAKER_KEY    60.0         /* a refused key, doubled by each refusal */
-#define BREAKER_KEY_CAP 3600.0
-#define BREAKER_QUOTA  3600.0
-#define BREAKER_QUOTA_CAP 86400.0
-
-enum breaker_admin { BREAKER_ACTIVE, BREAKER_DRAINING, BREAKER_REMOVED };
-
-enum breaker_verdict { BREAKER_NEUTRAL, BREAKER_SUCCESS, BREAKER_FAILURE,
-                       BREAKER_LIMITED, BREAKER_REFUSED, BREAKER_SPENT };
+#include "state.h"
 
 enum breaker_pass { BREAKER_USUAL, BREAKER_PROBE,
                     BREAKER_PANIC };    /* let in though out: says nothing */
@@ -82,12 +31,6 @@ enum breaker_turn { BREAKER_SAME, BREAKER_OUT, BREAKER_BACK };
 struct breaker_permit {             /* what a ticket remembers */
   uint32_t epoch;
   uint32_t probe;                   /* enum breaker_pass */
-};
-
-struct breaker_said {               /* how a request went */
-  enum breaker_verdict verdict;     /* LIMITED: 429, REFUSED: 401 or 403, */
-  float  retry_after;               /* SPENT: quota; seconds, 0: none */
-  double rnd;                       /* 0..1, draws the jitter */
 };
 
 

@@ -141,7 +141,7 @@ static struct node_state failed(struct node_state f, double now, int low,
 }
 
 
-/* The rules in the head of breaker.h, as a function of the word: pure, so
+/* The rules in the head of state.h, as a function of the word: pure, so
  * that settle() can try it again when its swap fails. */
 struct node_state node_state_next(struct node_state f,
                                   const struct breaker_said *said, int low,
