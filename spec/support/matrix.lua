@@ -12,7 +12,8 @@
 --   phase, status, code, billed, retryable, retry_after   of the error, where
 --           it is the last one (nil: not asserted)
 --   way     "chat" or "stream"; nil: both
---   timeout, retry, limits, headers   of the router or the request
+--   timeout, retry, limits, queue, policy   of the router
+--   headers, deadline   of the request
 --   seen    events that a stream gave before it failed
 --   text    what the caller sees, where it is not the usual; false: whatever
 --   whole   the text is that of a plain chat
@@ -138,7 +139,8 @@ end
 -- One request, to its end. Returns the reply, or nil and the error; and the
 -- text that the caller saw.
 local function ask(router, row, way)
-  local opts = { headers = row.headers, key = "tenant" }
+  local opts = { headers = row.headers, key = "tenant",
+                 timeout = row.deadline }
   if way == "chat" then
     local reply, e = router:chat(_M.request(row), opts)
     return reply, e, reply and reply.choices[1].message.content
