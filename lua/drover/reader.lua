@@ -19,6 +19,7 @@ local SLOW = C.DROVER_DELTA_USAGE + C.DROVER_DELTA_ERROR + C.DROVER_DELTA_OTHER
 local MESSAGE_SIZE = #"message"
 local CHUNK_MIN = 16            -- what is shorter is no chunk ("[DONE]")
 local SAID_MAX = 400
+local JOINED_MAX = 4096
 local OBJECT, QUOTE = ("{"):byte(), ("\""):byte()
 
 local _M = {}
@@ -34,14 +35,18 @@ local scratch, scratch_size = ffi.new("char[4096]"), 4096
 
 
 -- { ["retry-after"] = "1" } of the lines of a response's head. Lines of one
--- name are joined by LF.
+-- name are joined by LF, as many as anybody reads.
 function _M.headers(head)
   local headers = {}
   for name, value in (head or ""):gmatch("([^:\n]+):[ \t]*([^\n]*)") do
     name = lower(name)
     local before = headers[name]
     value = value:gsub("%s+$", "")
-    headers[name] = before and before .. "\n" .. value or value
+    if not before then
+      headers[name] = value
+    elseif #before < JOINED_MAX then
+      headers[name] = before .. "\n" .. value
+    end
   end
   return headers
 end

@@ -216,3 +216,22 @@ describe("classify() over error answers of all providers #oracle", function()
     end)
   end
 end)
+
+
+describe("a chunk of odd numbers", function()
+  local function first(fields)
+    local chunk = { choices = { fields } }
+    return assert(openai.event { data = json.encode(chunk) })[1]
+  end
+
+  it("is counted by its place", function()
+    for _, index in ipairs { 2 ^ 31 - 1, 1e300, -1, 0.5, "1", json.array {} } do
+      assert.equal(0, first { index = index,
+                              delta = { content = "a" } }.index)
+      local tool = first { delta = { tool_calls = { {
+        index = index, ["function"] = { name = "f" } } } } }.tool_call
+      assert.equal(0, tool.index)
+    end
+    assert.equal(7, first { index = 7, delta = { content = "a" } }.index)
+  end)
+end)

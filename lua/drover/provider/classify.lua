@@ -284,7 +284,7 @@ function _M.read(status, headers, body, now)
   elseif of_key[out.kind] then
     out.retry_after = retry_after.plain(headers, now)
   end
-  if headers["x-should-retry"] == "false" then
+  if (headers["x-should-retry"] or ""):find("^false") then
     out.retryable = false       -- the server knows best
   end
   return out

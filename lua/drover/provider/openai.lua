@@ -13,6 +13,8 @@ local _M = {}
 
 _M.PATH = "/chat/completions"
 
+local INDEX_MAX = 1024
+
 local finishes = {
   stop = "stop", length = "length", tool_calls = "tool_calls",
   content_filter = "content_filter", error = "error",
@@ -41,6 +43,14 @@ end
 
 local function count(x)
   return type(x) == "number" and x >= 0 and x < 2 ^ 31 and x or nil
+end
+
+
+-- The number of a choice or a tool call: a small one, or its place in the
+-- list, so that whoever counts up to it comes to an end.
+local function index_of(x, place)
+  return type(x) == "number" and x >= 0 and x < INDEX_MAX and x % 1 == 0
+         and x or place - 1
 end
 
 
@@ -144,7 +154,7 @@ local function tool_event(tool, place, index, raw)
   return {
     index = index, raw = raw,
     tool_call = {
-      index = type(tool) == "table" and count(tool.index) or place - 1,
+      index = index_of(type(tool) == "table" and tool.index, place),
       id = type(tool) == "table" and nonempty(tool.id) or nil,
       name = nonempty(f.name),
       arguments = type(f.arguments) == "string" and f.arguments or "",
@@ -157,7 +167,7 @@ end
 -- the finish reason on the last.
 local function choice_events(choice, place, raw, out)
   local delta = type(choice.delta) == "table" and choice.delta or {}
-  local index = count(choice.index) or place - 1
+  local index = index_of(choice.index, place)
   local from = #out
   local event = {
     index = index, raw = raw,
