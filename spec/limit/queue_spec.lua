@@ -154,6 +154,7 @@ describe("an entry of the queue", function()
       local now = i / 10
       q:sweep(now)
       q:leave(q:pop(now))
+      C.limit_queue_moved(q.view, 0, 0)
     end
     q.full = true
     q:sweep(4.3)
@@ -168,6 +169,40 @@ describe("an entry of the queue", function()
     -- Who waits for a node waits for what has no rate.
     assert.equal(0, q:enter("hold", { now = 4.3, deadline = 4.3 + 1, hold = 1,
                                       tenant = 8 }))
+  end)
+
+  it("is not refused for the rate of a crowd that is gone", function()
+    local q = queue.new(64)
+    local function crowd(from)
+      for i = 1, 40 do
+        assert.equal(0, q:enter("r" .. i, { now = from, deadline = 1000 }))
+      end
+      for i = 1, 40 do                      -- one a second
+        q:sweep(from + i / 2)
+        if i % 2 == 0 then
+          q:leave(q:pop(from + i / 2))
+          C.limit_queue_moved(q.view, 0, 0)
+        end
+      end
+    end
+    local function late(now)
+      return q:enter("late", { now = now, deadline = now + 5 })
+    end
+    crowd(0)
+    q.full = true
+    q:sweep(20.5)
+    q:pop(20.5)
+    assert.equal(ETIMEOUT, late(20.5))
+    for i = 1, 40 do
+      C.limit_queue_leave(q.view, q.places["r" .. i])
+    end
+    q:sweep(20.6)
+    for i = 1, 40 do
+      assert.equal(0, q:enter("s" .. i, { now = 20.7, deadline = 1000 }))
+    end
+    q:sweep(20.7)
+    q:pop(20.7)
+    assert.equal(0, late(20.7))
   end)
 
   it("goes when its deadline has come, and a call does not", function()

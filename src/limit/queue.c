@@ -226,12 +226,9 @@ int limit_queue_leave(const struct limit_queue *q,
                       const struct queue_place *at) {
   uint64_t word;
   while ((word = word_at(q, at))) {
-    if (!queue_swap(&q->entries[at->place - 1].word, word,
-                    queue_word(at->serial, 0, QUEUE_FREE)))
-      continue;
-    if (queue_state(word) == QUEUE_CALLED)
-      __atomic_add_fetch(&q->shared->served, 1, __ATOMIC_RELAXED);
-    return 1;
+    if (queue_swap(&q->entries[at->place - 1].word, word,
+                   queue_word(at->serial, 0, QUEUE_FREE)))
+      return 1;
   }
   return 0;
 }

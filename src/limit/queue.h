@@ -47,14 +47,14 @@
 
 #include "queue_entry.h"
 
-enum { QUEUE_SERVED = 8 };          /* claims before the rate is believed */
+enum { QUEUE_ENDS = 8 };            /* before the rate is believed */
 /* Seconds. An answer takes well under a millisecond; a worker whose garbage
  * collector or disk is slow may take a hundred. */
 #define QUEUE_ANSWER 1.0            /* then a call is over, and as long none */
 #define QUEUE_RING   0.25           /* one tick: then a lost call is repeated */
 #define QUEUE_BEAT   0.25           /* one tick: causes are tried anyway */
 #define QUEUE_SMOOTH 5.0            /* time constant of the rate */
-#define QUEUE_FORGET 10.0           /* without a look: the rate begins anew */
+#define QUEUE_FORGET 1.0            /* without a look: the rate begins anew */
 /* A deadline cannot be met when even at this many times the rate of late the
  * turn would come behind it: a refusal in error costs more than a wait. */
 #define QUEUE_HOPE   2.0

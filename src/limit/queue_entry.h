@@ -43,10 +43,10 @@ struct queue_shared {
   uint64_t seq;
   uint64_t stamp;                   /* of the groups; the holder's */
   uint64_t round[QUEUE_PRIORITIES]; /* V; the holder's to write */
-  uint64_t served;                  /* calls that ended in a leave */
-  double   rate;                    /* of those a second; 0: not known */
+  uint64_t counted;                 /* of moved[0], in the rate; the holder's */
+  double   rate;                    /* slots given back a second; 0: unknown */
   double   smooth, rate_at, rate_from;      /* this and below: the holder's */
-  uint64_t counted, believed;       /* of `served`: measured; at rate_from */
+  uint64_t began;                   /* moved[0] at rate_from */
   double   beat_at;                 /* the holder's */
   uint32_t peak;                    /* no entry above was ever used */
   uint32_t spare;

@@ -40,28 +40,29 @@ static void lower(const struct limit_queue *q, uint32_t top, uint32_t used) {
 }
 
 
-/* An average of what the last seconds served, over all of the time since it
- * began anew while that is short. 0 until it is worth to be believed: a rate
- * is known only while somebody waits, and the one of an earlier crowd says
- * nothing. */
-static void measure(struct queue_shared *s, double now) {
+/* Slots given back a second, while somebody waits: an average of the last
+ * seconds, over all of the time since it began anew while that is short. 0
+ * until it is worth to be believed. Without anybody who waits nothing is
+ * counted, so it begins anew with the first of a crowd. */
+static void measure(struct queue_shared *s, uint32_t used, double now) {
   double since = now - s->rate_at;
-  uint64_t served = atom_get_u64(&s->served);
-  if (!(fabs(since) < QUEUE_FORGET)) {
+  uint32_t moved = __atomic_load_n(&s->moved[0], __ATOMIC_RELAXED);
+  if (!used || !(fabs(since) < QUEUE_FORGET)) {
     atom_set_f64(&s->rate, 0);
     s->rate_at = s->rate_from = now;
-    s->counted = s->believed = served;
+    s->counted = s->began = moved;
     s->smooth = 0;
     return;
   }
   if (since < QUEUE_BEAT)
     return;
   double part = fmax(since / QUEUE_SMOOTH, since / (now - s->rate_from));
-  double sample = (double)(served - s->counted) / since;
+  double sample = (uint32_t)(moved - (uint32_t)s->counted) / since;
   s->smooth += (sample - s->smooth) * fmin(part, 1);
   s->rate_at = now;
-  s->counted = served;
-  atom_set_f64(&s->rate, served - s->believed >= QUEUE_SERVED ? s->smooth : 0);
+  s->counted = moved;
+  uint32_t ends = moved - (uint32_t)s->began;
+  atom_set_f64(&s->rate, ends >= QUEUE_ENDS ? s->smooth : 0);
 }
 
 
@@ -112,7 +113,7 @@ void limit_queue_sweep(const struct limit_queue *q,
     used = i + 1;
   }
   lower(q, top, used);
-  measure(s, now);
+  measure(s, used, now);
 }
 
 
