@@ -157,6 +157,19 @@ uint32_t route_renew(struct drover_router *r, uint32_t node);
 void route_plan(struct drover_router *r);
 
 
+/* The last configuration that was applied. */
+static inline uint32_t hall_applied(const struct drover_router *r) {
+  return __atomic_load_n(&r->shared->applied, __ATOMIC_SEQ_CST);
+}
+
+
+/* 1 when a node has the row now. */
+static inline int hall_present(const struct drover_router *r, uint32_t node) {
+  return node > 0 && node <= atom_get_u32(r->table.count) &&
+         atom_get_u32(&r->table.rows[node].state) != DROVER_REMOVED;
+}
+
+
 /* 1 when the table has such a row. 0 wraps to the top. */
 static inline int route_known(const struct drover_router *r, uint32_t node) {
   return node - 1 < atom_get_u32(r->table.count);

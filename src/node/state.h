@@ -21,7 +21,8 @@
  *      Retry-After (300 s at most) or rnd * min(60 s, 1 s * 2^cools), 50 ms
  *      at least, and cools + 1. COOL: its Retry-After, if it has one.
  *   4. 401 or 403: KEY for min(3600 s, 60 s * 2^k) or its Retry-After (an
- *      hour at most), k + 1. Quota: KEY for 3600 s or its Retry-After, 24 h at most; k stays.
+ *      hour at most), k + 1. Quota: KEY for 3600 s or its Retry-After (24 h at
+ *      most); k stays.
  *   5. nothing learned: PROBE goes back to OPEN or KEY, due at once.
  *
  * Opening: d = min(300 s, 5 s * 2^k), until now + d/2 + rnd * d/2, or its
