@@ -237,7 +237,7 @@ void ticket_leave(struct drover_router *r) {
     if (begin_settling(&t[i]))
       settle(r, &t[i], NULL, 0, 0);
   limit_queue_reclaim(&r->queue, (uint32_t)r->slot);
-  limit_queue_moved_all(&r->queue);
+  wait_moved(r);
   member_leave(&r->members, r->slot);
   r->pid = 0;
 }

@@ -36,6 +36,14 @@ static inline void wait_freed(struct drover_router *r, const drover_pick *p,
 }
 
 
+/* Something may have been freed where no clock is at hand: the next tick of
+ * any process lets the next go. */
+static inline void wait_moved(struct drover_router *r) {
+  if (limit_queue_any(&r->queue))
+    limit_queue_moved_all(&r->queue);
+}
+
+
 /* May `p` take the row, or do others stand before it? 0: it may. DROVER_EAGAIN:
  * the row is kept for them. DROVER_EOVERLOADED, DROVER_ERATELIMITED: they wait
  * for a limit of its own. A retry was let in before all who wait. */
