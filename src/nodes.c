@@ -67,6 +67,7 @@ static int set_admin(drover_router *r, const char *id, enum breaker_admin to,
     return row;
   node_breaker_admin(&r->table.rows[row], &r->table.own[row], to, only_from);
   route_plan(r);
+  wait_moved(r);
   return DROVER_OK;
 }
 
