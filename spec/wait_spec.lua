@@ -176,6 +176,22 @@ describe("a request that waits", function()
     done(r, q)
   end)
 
+  it("is called by a tick when a drained node is taken back", function()
+    open(1)
+    local q = request()
+    q.w.hold = 1
+    C.drover_node_drain(r, "n1", 1)
+    assert.equal(C.DROVER_ENONODE, try(r, q))
+    q.p.wait = 60                                   -- as if a probe were due
+    assert.equal(0, enter(r, q))
+    C.drover_tick(r, C.drover_clock())
+    assert.equal(0, called(r, q))
+    C.drover_node_drain(r, "n1", 0)
+    C.drover_tick(r, C.drover_clock())
+    assert.equal(0, claim(r, q))
+    done(r, q)
+  end)
+
   it("goes in front again when its claim fails", function()
     open(1)
     local a, b = ask(r), ask(r)
