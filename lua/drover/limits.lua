@@ -105,9 +105,13 @@ end
 
 -- `base` with what `over` says otherwise; both may be nil.
 local function merged(base, over)
-  local out = with(base or {}, over or {})
-  if base and over and base.burst and over.burst then
-    out.burst = with(base.burst, over.burst)
+  base, over = base or {}, over or {}
+  local out = with(base, over)
+  out.burst = out.burst and with(base.burst or {}, over.burst or {})
+  for name, of in pairs(bursts) do
+    if out.burst and not out[of] and not (over.burst and over.burst[name]) then
+      out.burst[name] = nil         -- goes with the rate that was lifted
+    end
   end
   return out
 end

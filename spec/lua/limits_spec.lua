@@ -14,12 +14,13 @@ describe("limits.read()", function()
     local l = assert(limits.read({ per = { tenant = {
       rpm = 10, tpm = 100, burst = { requests = 3 },
       named = { ann = { rpm = 20, burst = { tokens = 7 } },
-                bob = { tpm = false } },
+                bob = { tpm = false }, vip = { rpm = false } },
     } } }, "limits")).per.tenant
     assert.same({ rpm = 20, tpm = 100, burst = { requests = 3, tokens = 7 } },
                 l.named.ann)
     assert.same({ rpm = 10, tpm = false, burst = { requests = 3 } },
                 l.named.bob)
+    assert.same({ rpm = false, tpm = 100, burst = {} }, l.named.vip)
   end)
 
   it("has 100 at once and no wait by default", function()
