@@ -14,8 +14,10 @@
  *
  * The order, exactly. An entry may run when
  *   - its deadline is later than `now`;
- *   - it is not held up: its ready_at has come, or it has a cause (the limit
- *     that refused it) and a slot of that cause has been given back since;
+ *   - it is not held up: the time that its refusal gave has come, or it has a
+ *     cause (the limit that refused it) and a slot of that cause has been given
+ *     back since it was popped; without a time it may also run once as it
+ *     enters, and at each beat;
  *   - no other entry of the same or a better priority is held up by a cause
  *     that it shares (router, tenant, model, or model and row), or is called
  *     to try it (not for a row's room, nor the router's: row() counts those);
