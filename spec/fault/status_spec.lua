@@ -28,6 +28,17 @@ local function limited(number, fault, seconds)
 end
 
 
+-- What was estimated says so, costs something, and not the absurd.
+local function estimated(result)
+  local by = result.reply.drover
+  assert.is_true(by.estimated)
+  assert.is_true(by.cost > 0 and by.cost < 4 * 64 * 2e-6 + 1e-3, by.cost)
+  assert.matches("\ndrover_usage_estimated_total 1\n", result.metrics)
+  assert.is_true(result.nodes[1].output_tokens > 0)
+  assert.is_true(result.nodes[1].output_tokens < 4 * 64 + 1)
+end
+
+
 describe("in an answer,", function()
   teardown(matrix.stop)
 
@@ -83,13 +94,20 @@ describe("in an answer,", function()
       class = "ambiguous", kind = "malformed" },
 
     -- 29: usage
-    { row = 29, fault = "ok;usage=none", class = "good" },
-    { row = 29, fault = "ok;usage=null", class = "good" },
-    { row = 29, fault = "ok;usage=zero", class = "good" },
-    { row = 29, fault = "ok;usage=huge", class = "good" },
-    { row = 29, fault = "ok;usage=negative", class = "good" },
-    { row = 29, fault = "ok;usage=string", class = "good" },
-    { row = 29, fault = "ok;usage=strings", class = "good" },
+    { row = 29, fault = "ok;usage=none", class = "good",
+      check = estimated },
+    { row = 29, fault = "ok;usage=null", class = "good",
+      check = estimated },
+    { row = 29, fault = "ok;usage=zero", class = "good",
+      check = estimated },
+    { row = 29, fault = "ok;usage=huge", class = "good",
+      check = estimated },
+    { row = 29, fault = "ok;usage=negative", class = "good",
+      check = estimated },
+    { row = 29, fault = "ok;usage=string", class = "good",
+      check = estimated },
+    { row = 29, fault = "ok;usage=strings", class = "good",
+      check = estimated },
 
     -- 30 to 36: the caller's, and the key's
     { row = 30, fault = "status=400", class = "final", kind = "bad_request",
@@ -120,6 +138,8 @@ describe("in an answer,", function()
       status = 408, billed = true },
     { row = 35, fault = "status=409", class = "final", kind = "bad_request" },
     { row = 35, fault = "status=423", class = "final", kind = "bad_request" },
+    { row = 35, fault = "status=425", class = "refused",
+      kind = "bad_request", billed = false },
     { row = 36, fault = "status=413", class = "final", kind = "too_large",
       billed = false, reads = { state = "up" } },
 

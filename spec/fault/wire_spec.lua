@@ -24,6 +24,11 @@ local function bounded(most)
 end
 
 
+local function quirk(result)
+  assert.matches("\ndrover_stream_quirks_total 1\n", result.metrics)
+end
+
+
 describe("on the wire,", function()
   teardown(matrix.stop)
 
@@ -66,11 +71,14 @@ describe("on the wire,", function()
       kind = "malformed" },
     { row = 19, fault = "badchunk=max", class = "ambiguous",
       kind = "malformed" },
+    { row = 19, fault = "badchunk=ext", class = "ambiguous",
+      kind = "malformed" },
     { row = 19, fault = "badchunk;after=1", way = "stream", class = "final",
       kind = "malformed", seen = 1 },
     { row = 20, fault = "ok;nodone;nofinish", way = "stream", class = "final",
       kind = "truncated", seen = 3 },
-    { row = 21, fault = "ok;nodone", way = "stream", class = "good" },
+    { row = 21, fault = "ok;nodone", way = "stream", class = "good",
+      check = quirk },
     { row = 22, fault = "json=broken;after=0", way = "stream",
       class = "ambiguous", kind = "malformed" },
     { row = 22, fault = "json=broken;after=1", way = "stream", class = "final",
