@@ -81,6 +81,8 @@ void feed_node(struct drover_router *r, const struct ticket *t,
     said.rnd = jitter(rnd, t->permit.epoch, t->node);
   }
   give_back(own, t, o, now);
+  if (said.verdict == BREAKER_NEUTRAL && t->permit.probe != BREAKER_PROBE)
+    return;                         /* there is no permit to give back */
   switch (node_breaker_settle(row, own, &t->permit, &said, now)) {
   case BREAKER_OUT:
     if (node_breaker_deadline(own) < atom_get_f64(&r->shared->due_at))

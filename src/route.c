@@ -148,21 +148,26 @@ static int in_panic(const struct node_view *v) {
 }
 
 
-/* The policy's answer among the rows that take part now; where the slow start
- * of all of them leaves none, without it. */
-static uint32_t propose(struct drover_router *r, struct node_view *v) {
-  uint32_t node = node_policies[r->policy].pick(v);
-  if (!node && v->ramping) {
-    v->ramping = 0;
-    node = node_policies[r->policy].pick(v);
+/* The policy has answered none. Where only rows in their slow start could, they
+ * do; what looks full is renewed from the cells, because policies see advisory
+ * words; and in panic more rows take part. */
+static uint32_t look_harder(struct drover_router *r, drover_pick *p,
+                            struct node_view *v) {
+  const struct node_policy *policy = &node_policies[r->policy];
+  v->ramping = 0;
+  uint32_t node = policy->pick(v);
+  if (!node && renew_full(r, v))
+    node = policy->pick(v);
+  if (!node && !p->panic && in_panic(v)) {
+    p->panic = 1;
+    node = policy->pick(v);
+    if (node)
+      drover_count(r, DROVER_PANIC);
   }
   return node;
 }
 
 
-/* What policies see are advisory words, so before "none" is believed those
- * of rows that look full are renewed from the cells and the policy is asked
- * once more. */
 static uint32_t ask(struct drover_router *r, drover_pick *p,
                     struct node_view *v) {
   if (p->only)
@@ -171,15 +176,9 @@ static uint32_t ask(struct drover_router *r, drover_pick *p,
     return 0;
   uint32_t node = any_due(r, p->now) ? due_row(r, v) : 0;
   if (!node)
-    node = propose(r, v);
-  if (!node && renew_full(r, v))
-    node = propose(r, v);
-  if (!node && !p->panic && in_panic(v)) {
-    p->panic = 1;
-    node = propose(r, v);
-    if (node)
-      drover_count(r, DROVER_PANIC);
-  }
+    node = node_policies[r->policy].pick(v);
+  if (!node)
+    node = look_harder(r, p, v);
   if (v->unqualified)
     drover_count(r, DROVER_UNQUALIFIED);
   return node;

@@ -20,13 +20,14 @@
  * rows are at most NODE_MAX. */
 static uint32_t draw(const struct node_view *v, int all) {
   float share[NODE_MAX + 1], sum = 0;
+  int slow = v->ramping;
   for (uint32_t i = 1; i <= v->count; i++) {
     float score = node_average_score(&v->rows[i], &v->own[i]);
     int in = all || (score > ENOUGH &&
                      node_average_fresh(&v->own[i], v->pick->now));
     if (score < FLOOR)
       score = FLOOR;
-    share[i] = in && node_joins(v, i) ? score : 0;
+    share[i] = in && node_joins(v, i, slow) ? score : 0;
     sum += share[i];
   }
   return node_lot(v, share, sum);

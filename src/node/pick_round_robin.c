@@ -14,7 +14,7 @@ uint32_t node_pick_round_robin(struct node_view *v) {
   uint32_t row = atom_get_u32(v->turn);
   for (uint32_t i = 0; i < v->count; i++) {
     row = row < v->count ? row + 1 : 1;
-    if (node_joins(v, row)) {
+    if (node_joins(v, row, v->ramping)) {
       atom_set_u32(v->turn, row);
       return row;
     }

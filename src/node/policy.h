@@ -79,9 +79,11 @@ static inline int node_may(const struct node_view *v, uint32_t row) {
 int node_sits_out(const struct node_view *v, uint32_t row);
 
 
-/* node_may(), for policies that do not look at weights. */
-static inline int node_joins(const struct node_view *v, uint32_t row) {
-  return node_may(v, row) && !(v->ramping && node_sits_out(v, row));
+/* node_may(), for policies that do not look at weights. `ramping` is the
+ * view's, in a local variable: it is asked for every row. */
+static inline int node_joins(const struct node_view *v, uint32_t row,
+                             int ramping) {
+  return node_may(v, row) && !(ramping && node_sits_out(v, row));
 }
 
 
