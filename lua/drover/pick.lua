@@ -154,7 +154,8 @@ function _M.node(router, p, call, opts)
     policy = _M.policy(router, opts.policy) or policy   -- checked before
   end
   if opts.node then
-    local row = C.drover_node_find(router.handle, opts.node)
+    local row = opts.node:find("%z") and 0    -- C would read up to it
+                or C.drover_node_find(router.handle, opts.node)
     if row < 1 then
       return nil, err.new("not_found", "no node has the id " .. opts.node,
                           { phase = "pick", param = "opts.node" })
