@@ -142,10 +142,12 @@ end
 
 
 -- Start a program; its output goes to files in its folder, or to `output`.
-function _M.start(command, dir, output)
+-- `env`: assignments, as shell text.
+function _M.start(command, dir, output, env)
   dir = dir or _M.folder()
   local pid = _M.shell(string.format("sh -c '%s' > %s 2> %s & echo $!",
-    CLEAN .. LUA .. command, output or dir .. "/out", output or dir .. "/err"))
+    CLEAN .. LUA .. (env and env .. " " or "") .. command,
+    output or dir .. "/out", output or dir .. "/err"))
   return setmetatable({ pid = assert(tonumber(pid)), dir = dir }, running_mt)
 end
 
@@ -171,8 +173,9 @@ end
 
 
 -- `drover serve` on a free port; `config` is the text of its file, where
--- PORT stands for the port, or nil for the bundled model. `output`: as start.
-function _M.serve(config, options, output)
+-- PORT stands for the port, or nil for the bundled model. `output` and `env`:
+-- as start().
+function _M.serve(config, options, output, env)
   local dir, port = _M.folder(), _M.port()
   local words = options or ""
   if config then
@@ -180,7 +183,7 @@ function _M.serve(config, options, output)
     words = words .. " --config " .. dir .. "/gateway.lua"
   end
   local self = _M.start("luajit lua/drover/cli.lua serve --port " .. port .. " "
-                        .. words, dir, output)
+                        .. words, dir, output, env)
   self.port = port
   self.url = "http://127.0.0.1:" .. port
   local up = _M.until_true(function()
