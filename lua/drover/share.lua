@@ -132,7 +132,7 @@ function _M.new(conf, base, leased, now)
     every = conf.lease / RENEWALS, shared = leased > now, leased = leased,
     -- Names may have been leased at any time up to now by who came before.
     over = leased > 0 and now + conf.lease or 0,
-    known = {}, round = 0, at = now,
+    round = 0, at = now,
   }, mt)
 end
 
@@ -147,33 +147,20 @@ end
 
 -- Requests a second, smoothed over some renewals. nil: not known yet, this
 -- process has not seen the name before, nor begun with it.
-local function demand_of(self, one, was, seconds)
-  if not was then
+local function demand_of(self, one, seconds)
+  local was, before = one.was or 0, one.demand
+  if one.round ~= self.round - 1 then     -- new to us, or away and back
     if self.round == 1 then
-      return nil
+      return nil, true
     end
-    was = { asked = 0 }
+    was, before = 0, nil
   end
-  local came = one.asked - was.asked
+  local came = one.asked - was
   if came < 0 then                    -- evicted, and back
     came = one.asked
   end
   local rate = came / seconds
-  return was.demand and (was.demand + rate) / 2 or rate, came > 0
-end
-
-
--- What is known of a name after this look at it.
-local function look(self, one, now, seconds)
-  local was = self.known[one.id]
-  local demand, came = demand_of(self, one, was, seconds)
-  local seen = was or { at = 0 }
-  if came or demand == nil then
-    seen.at = now
-  end
-  seen.asked, seen.demand, seen.round = one.asked, demand, self.round
-  self.known[one.id] = seen
-  return seen
+  return before and (before + rate) / 2 or rate, came > 0
 end
 
 
@@ -205,17 +192,17 @@ end
 local function choose(self, names, now)
   local seconds = max(now - self.at, 1e-3)
   self.round, self.at = self.round + 1, now
-  local wanted = {}
-  for _, one in ipairs(names) do
-    local seen = look(self, one, now, seconds)
-    one.demand = seen.demand
-    if now - seen.at < QUIET then
-      wanted[#wanted + 1] = one
+  local wanted, n = {}, 0
+  for i = 1, #names do
+    local one = names[i]
+    local demand, came = demand_of(self, one, seconds)
+    one.was, one.demand, one.round = one.asked, demand, self.round
+    if came then
+      one.at = now
     end
-  end
-  for id, seen in pairs(self.known) do
-    if seen.round ~= self.round then
-      self.known[id] = nil
+    if one.at and now - one.at < QUIET then
+      n = n + 1
+      wanted[n] = one
     end
   end
   return busiest(wanted)
@@ -239,8 +226,10 @@ end
 
 
 -- One renewal: `names` is a list of { id, asked, share }, where `id` is the
--- text of a number, `asked` what came ever and `share` all that it has now.
--- Returns a list of calls { keys, args, names }, one at least.
+-- text of a number, `asked` what came ever and `share` all that it has now. The
+-- caller keeps these tables for the next renewal; the plan's fields in them are
+-- was, demand, at, and round: of their last renewal. Returns a list of calls
+-- { keys, args, names }, one at least.
 function mt:asks(names, now)
   local conf, list = self.conf, {}
   local wanted = choose(self, names, now)

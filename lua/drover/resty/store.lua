@@ -23,8 +23,10 @@ local _M = {}
 local TIMEOUT_MAX = 1                 -- seconds of one step with Redis
 local CLIENTS = { "resty.redis", "nginx.redis" }
 local IDLE_MS, POOL = 60000, 2
+local TIDY = 100                      -- renewals from one tidying to the next
 
 local script = share.script('redis.call("TIME")')
+local seen = ffi.new("drover_share")
 
 
 -- The Redis client that is there, or nil and what is missing.
@@ -142,15 +144,37 @@ end
 
 -- ---- renewing ----
 
-local function names_of(handle)
-  local out, list = ffi.new("drover_share"), {}
-  local place = C.drover_share_next(handle, 0, out)
+-- The names in use, as the plan wants them: the same table for a name each
+-- time, found by as much of its number as Lua can hash.
+local function names_of(self, handle)
+  local known, list, n = self.known, {}, 0
+  local place = C.drover_share_next(handle, 0, seen)
   while place ~= 0 do
-    list[#list + 1] = { id = tohex(out.id), number = out.id,
-                        asked = out.asked, share = out.share }
-    place = C.drover_share_next(handle, place, out)
+    local key = tonumber(seen.id)
+    local one = known[key]
+    if not one or one.number ~= seen.id then
+      one = { id = tohex(seen.id), number = seen.id }
+      known[key] = one
+    end
+    one.asked, one.share = seen.asked, seen.share
+    n = n + 1
+    list[n] = one
+    place = C.drover_share_next(handle, place, seen)
   end
   return list
+end
+
+
+-- Forget names that were in use once.
+local function tidy(self)
+  local round = self.plan.round
+  if round % TIDY == 0 then
+    for key, one in pairs(self.known) do
+      if one.round ~= round then
+        self.known[key] = nil
+      end
+    end
+  end
 end
 
 
@@ -169,7 +193,8 @@ local function renew(self)
     return nil, why
   end
   local router, plan = self.router, self.plan
-  for _, ask in ipairs(plan:asks(names_of(router.handle), C.drover_clock())) do
+  local names = names_of(self, router.handle)
+  for _, ask in ipairs(plan:asks(names, C.drover_clock())) do
     local sent = C.drover_clock()
     local reply, wrong = call(redis, ask)
     if router.closed then
@@ -184,6 +209,7 @@ local function renew(self)
     take(router.handle, base, extras, ends)
   end
   redis:set_keepalive(IDLE_MS, POOL)
+  tidy(self)
   return true
 end
 
@@ -234,7 +260,8 @@ function _M.start(router, shared)
   local leased = ffi.new("double[1]")
   local base = C.drover_share_base(router.handle, leased)
   local self = {
-    router = router, conf = conf, client = client(), busy = 0, down = false,
+    router = router, conf = conf, client = client(), known = {}, busy = 0,
+    down = false,
     pool = prefix .. conf.host .. ":" .. conf.port .. ":" .. conf.db,
     plan = share.new({
       host = host_id(shared), prefix = prefix, lease = conf.lease,
