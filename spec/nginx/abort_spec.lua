@@ -45,21 +45,21 @@ describe("a client that goes away", function()
     return sum
   end
 
-  it("in mid-stream cancels the upstream's stream", function()
+  it("row 66: in mid-stream cancels the upstream's stream", function()
     local before = count("cancelled")
     leave('{"model":"m","stream":true,"messages":[{"role":"user",'
           .. '"content":"hi"}]}')
     assert.equal(before + 1, count("cancelled"))
   end)
 
-  it("before the first token cancels the request", function()
+  it("row 66: before the first token cancels the request", function()
     local before = count("cancelled")
     leave('{"model":"slow","stream":true,"messages":[{"role":"user",'
           .. '"content":"hi"}]}')
     assert.equal(before + 1, count("cancelled"))
   end)
 
-  it("before the reply cancels the request", function()
+  it("row 66: before the reply cancels the request", function()
     local before = count("cancelled")
     leave('{"model":"slow","messages":[{"role":"user","content":"hi"}]}')
     assert.equal(before + 1, count("cancelled"))
@@ -67,7 +67,7 @@ describe("a client that goes away", function()
 
   -- Bash closes the socket right behind the write: nginx often finds both in
   -- one look at the kernel.
-  it("in the breath in which it asks cancels the request", function()
+  it("row 66: in the breath in which it asks cancels the request", function()
     local body = '{"model":"slow","messages":[{"role":"user","content":"x"}]}'
     local port = server.url:match(":(%d+)$")
     local function cancelled()

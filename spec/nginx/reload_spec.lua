@@ -71,7 +71,7 @@ describe("a reload", function()
     end
   end
 
-  it("lets 50 running streams end whole, then old workers leave", function()
+  it("row 64: lets 50 running streams end whole, then old workers leave", function()
     local old = server:workers()
     ends_whole(HUP)
     local left = nginx.until_true(function()

@@ -19,7 +19,7 @@ describe("a gateway of four workers", function()
     assert.is_true(calm.drained)
   end)
 
-  it("loses only what was on a killed worker, through reloads", function()
+  it("row 61: loses only what was on a killed worker, through reloads", function()
     local storm = siege.storm(server, upstream, 3, 2)
     assert.same({}, storm.unexplained)
     assert.is_true(storm.answered > 100, storm.line)
