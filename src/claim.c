@@ -126,6 +126,9 @@ static void add(struct limit_claim *c, uint32_t scope, uint64_t name,
   c->holds->of[i].tag = limit_keys_tag(scope, name);
   c->want[i].limit = limit;
   c->want[i].requests = (uint32_t)requests;
+  c->want[i].dollars = limit->dollars_per_day > 0 ||
+                       limit->dollars_per_month > 0;
+  c->dollars |= c->want[i].dollars;
 }
 
 
@@ -147,7 +150,7 @@ static void list_names(struct drover_router *r, const drover_pick *p,
                        drover_limit row[2]) {
   const uint64_t names[GLOBAL] = { 0, p->key, p->model };
   const struct node_row *own = &r->table.own[node];
-  c->holds->count = 0;
+  c->holds->count = c->dollars = 0;
   for (uint32_t i = 0; i < GLOBAL; i++)
     if (p->limits[i])
       add(c, i, names[i], p->limits[i], !p->paid);
@@ -181,8 +184,10 @@ static void fill(struct drover_router *r, const drover_pick *p, uint32_t node,
   c->asks = !p->called;
   c->now = p->now;
   c->now_ns = limit_gcra_ns(p->now);
-  c->holds->hour = limit_spend_hour(p->now);
   c->holds->input_tokens = p->prompt_tokens;
+  if (!c->dollars)
+    return;
+  c->holds->hour = limit_spend_hour(p->now);
   c->holds->input_micro = price(row, p->prompt_tokens, 0);
   c->holds->micro = price(row, p->prompt_tokens, p->max_tokens);
 }

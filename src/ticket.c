@@ -140,12 +140,8 @@ static void settle_holds(struct drover_router *r, const struct ticket *t,
                          struct limit_holds *h, const drover_outcome *o,
                          double now) {
   struct limit_bill bill = { .self = r->self, .now = now, .sent = t->sent,
-                             .lost = !o };
-  if (o) {
-    int stands = o->tokens == UINT32_MAX || isnan(o->dollars);
-    bill.tokens = o->tokens;
-    bill.micro = stands ? -1 : limit_spend_micro(o->dollars);
-  }
+                             .lost = !o, .tokens = o ? o->tokens : 0,
+                             .dollars = o ? o->dollars : 0 };
   limit_hold_settle(&r->keys, h, &bill);
 }
 

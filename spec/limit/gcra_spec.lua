@@ -9,10 +9,10 @@ struct limit_rate limit_gcra_rate(uint32_t per_min, uint32_t burst,
 int64_t limit_gcra_cost(const struct limit_rate *r, uint64_t n);
 int64_t limit_gcra_deep(const struct limit_rate *r);
 int64_t limit_gcra_ns(double now);
-int64_t limit_gcra_wait(const int64_t *tat, int64_t cost, int64_t burst,
-                        int64_t now);
+int64_t limit_gcra_wait(const int64_t *tat, const struct limit_rate *r,
+                        int64_t cost, int64_t now);
 int64_t limit_gcra_scale(int64_t tat, int64_t now, uint32_t from, uint32_t to);
-int64_t limit_gcra_take(int64_t *tat, int64_t cost, int64_t burst,
+int64_t limit_gcra_take(int64_t *tat, const struct limit_rate *r, int64_t cost,
                         int64_t now, int64_t *was);
 int64_t limit_gcra_charge(int64_t *tat, int64_t cost, int64_t now,
                           int64_t *was);
@@ -36,8 +36,7 @@ end
 
 -- Book n at `now` (ns): 0 or how long to wait.
 local function take(w, r, n, now)
-  return C.limit_gcra_take(w, C.limit_gcra_cost(r, n),
-                           C.limit_gcra_deep(r), now, was)
+  return C.limit_gcra_take(w, r, C.limit_gcra_cost(r, n), now, was)
 end
 
 
@@ -117,10 +116,9 @@ describe("a word", function()
     take(w, r, 2, now)
     local before = w[0]
     assert.equal(SECOND - 2, take(w, r, 2, now))
-    assert.equal(SECOND - 2, C.limit_gcra_wait(w, C.limit_gcra_cost(r, 2),
-                                           C.limit_gcra_deep(r), now))
-    assert.equal(0LL, C.limit_gcra_wait(w, C.limit_gcra_cost(r, 1),
-                                        C.limit_gcra_deep(r), now))
+    assert.equal(SECOND - 2, C.limit_gcra_wait(w, r, C.limit_gcra_cost(r, 2),
+                                               now))
+    assert.equal(0LL, C.limit_gcra_wait(w, r, C.limit_gcra_cost(r, 1), now))
     assert.equal(before, w[0])
   end)
 

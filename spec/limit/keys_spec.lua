@@ -20,6 +20,7 @@ void limit_spend_add(struct limit_spend *s, unsigned rings, uint32_t hour,
 uint64_t member_self(void);
 
 struct limit_at { uint64_t tag; uint32_t place; int word; };
+struct limit_rate { uint32_t rate, unit, burst; };
 struct limit_name {
   int64_t tat[2];
   uint64_t asked, share;
@@ -42,7 +43,7 @@ uint32_t limit_keys_find(const struct limit_keys *k, uint64_t tag,
 int limit_keys_holds(const struct limit_keys *k, uint32_t place, uint64_t tag);
 struct limit_step { int64_t was, to; };
 int64_t limit_keys_take(const struct limit_keys *k, struct limit_at at,
-                        int64_t cost, int64_t burst, int64_t now,
+                        const struct limit_rate *r, int64_t cost, int64_t now,
                         struct limit_step *step);
 void limit_keys_undo(const struct limit_keys *k, struct limit_at at,
                      const struct limit_step *step);
@@ -66,6 +67,8 @@ uint32_t limit_keys_count(const struct limit_keys *k);
 local NOWHERE, MOVED, ALL = 4294967295, -1, 65536
 local TENANT = C.DROVER_SCOPE_TENANT
 local SECOND = 1000000000LL
+local ONE = ffi.new("struct limit_rate", 60, 1, 1)          -- one a second
+local FIFTY = ffi.new("struct limit_rate", 3000, 1, 50)
 local self = C.member_self()
 local alive                         -- what the last table points to
 
@@ -218,13 +221,13 @@ describe("the table of names", function()
     local k = new_keys(256)
     local busy = at(k, 1)
     local refused, taken = 0, 1
-    assert.equal(0LL, C.limit_keys_take(k, busy, SECOND / 50, SECOND,
+    assert.equal(0LL, C.limit_keys_take(k, busy, FIFTY, SECOND / 50,
                                         100 * SECOND, nil))
     for i = 1, 1e6 do
       C.limit_keys_find(k, tag(i + 1000), self, 100 + i * 1e-5)
       if i % 1000 == 0 then                -- 100 a second; 50 pass
         local now = 100 * SECOND + i * 10000LL
-        local wait = C.limit_keys_take(k, busy, SECOND / 50, SECOND, now, nil)
+        local wait = C.limit_keys_take(k, busy, FIFTY, SECOND / 50, now, nil)
         refused = refused + (wait > 0 and 1 or 0)
         taken = taken + (wait == 0 and 1 or 0)
       end
@@ -243,8 +246,8 @@ describe("a booking that is undone", function()
   it("leaves nothing behind", function()
     local k, keep = new_keys(4)
     local a = at(k, 1)
-    C.limit_keys_take(k, a, 5, SECOND, 7 * SECOND, nil)
-    C.limit_keys_take(k, a, 9, SECOND, 7 * SECOND, step)
+    C.limit_keys_take(k, a, FIFTY, 5, 7 * SECOND, nil)
+    C.limit_keys_take(k, a, FIFTY, 9, 7 * SECOND, step)
     C.limit_keys_undo(k, a, step)
     assert.equal(7 * SECOND + 5, keep.names[a.place].tat[0])
   end)
@@ -252,8 +255,8 @@ describe("a booking that is undone", function()
   it("stays when somebody has booked since, who waited for it", function()
     local k, keep = new_keys(4)
     local a = at(k, 1)
-    C.limit_keys_take(k, a, SECOND, SECOND, 7 * SECOND, step)
-    C.limit_keys_take(k, a, SECOND, SECOND, 9 * SECOND, nil)
+    C.limit_keys_take(k, a, ONE, SECOND, 7 * SECOND, step)
+    C.limit_keys_take(k, a, ONE, SECOND, 9 * SECOND, nil)
     C.limit_keys_undo(k, a, step)
     assert.equal(10 * SECOND, keep.names[a.place].tat[0])
   end)
@@ -266,7 +269,7 @@ describe("an evictor that died", function()
     local a = at(k, 1)
     keep.tags[a.place] = a.tag + 1
     assert.equal(a.place, C.limit_keys_seek(k, a.tag))
-    assert.equal(0LL, C.limit_keys_take(k, a, SECOND, SECOND, 0, nil))
+    assert.equal(0LL, C.limit_keys_take(k, a, ONE, SECOND, 0, nil))
     assert.equal(a.tag, keep.tags[a.place])
   end)
 
@@ -309,7 +312,7 @@ describe("a place that went to another name", function()
 
   it("is left as it was by a taking", function()
     assert.equal(0, C.limit_keys_holds(k, a.place, a.tag))
-    assert.equal(MOVED, tonumber(C.limit_keys_take(k, a, 5, SECOND, 500 * SECOND, nil)))
+    assert.equal(MOVED, tonumber(C.limit_keys_take(k, a, ONE, 5, 500 * SECOND, nil)))
     assert.equal(500 * SECOND, keep.names[a.place].tat[0])
   end)
 

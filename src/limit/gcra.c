@@ -60,11 +60,19 @@ static inline int64_t later(int64_t a, int64_t b) {
 }
 
 
-int64_t limit_gcra_wait(const int64_t *tat, int64_t cost, int64_t deep,
-                        int64_t now) {
-  int64_t at = __atomic_load_n(tat, __ATOMIC_RELAXED);
-  int64_t wait = later(at, now) + cost - deep - now;
+/* A word in the past needs no division: `cost` is not above the bucket. */
+static inline int64_t wait_at(int64_t at, const struct limit_rate *r,
+                              int64_t cost, int64_t now) {
+  if (at <= now)
+    return 0;
+  int64_t wait = at + cost - limit_gcra_deep(r) - now;
   return wait > 0 ? wait : 0;
+}
+
+
+int64_t limit_gcra_wait(const int64_t *tat, const struct limit_rate *r,
+                        int64_t cost, int64_t now) {
+  return wait_at(__atomic_load_n(tat, __ATOMIC_RELAXED), r, cost, now);
 }
 
 
@@ -79,11 +87,11 @@ int64_t limit_gcra_scale(int64_t tat, int64_t now, uint32_t from, uint32_t to) {
 /* The swap is sequentially consistent for keys.c: who moved a word and then
  * looks at its tag has one order with who moves the tag and then looks at the
  * word. */
-int64_t limit_gcra_take(int64_t *tat, int64_t cost, int64_t deep, int64_t now,
-                        int64_t *was) {
+int64_t limit_gcra_take(int64_t *tat, const struct limit_rate *r, int64_t cost,
+                        int64_t now, int64_t *was) {
   *was = __atomic_load_n(tat, __ATOMIC_RELAXED);
   for (;;) {
-    int64_t to = later(*was, now) + cost, wait = to - deep - now;
+    int64_t to = later(*was, now) + cost, wait = wait_at(*was, r, cost, now);
     if (wait > 0)
       return wait;
     if (__atomic_compare_exchange_n(tat, was, to, 0, __ATOMIC_SEQ_CST,

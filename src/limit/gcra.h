@@ -56,9 +56,10 @@ int64_t limit_gcra_deep(const struct limit_rate *r);
 int64_t limit_gcra_ns(double now);
 
 
-/* How long until `cost` passes: 0 now, else nanoseconds. Changes nothing. */
-int64_t limit_gcra_wait(const int64_t *tat, int64_t cost, int64_t deep,
-                        int64_t now);
+/* How long until `cost`, which is not above the burst's, passes: 0 now, else
+ * nanoseconds. Changes nothing. */
+int64_t limit_gcra_wait(const int64_t *tat, const struct limit_rate *r,
+                        int64_t cost, int64_t now);
 
 
 /* A debt at `now` of one rate as it is at another: times from / to, parts. */
@@ -67,8 +68,8 @@ int64_t limit_gcra_scale(int64_t tat, int64_t now, uint32_t from, uint32_t to);
 
 /* Book `cost`: 0, and *was is the word before; or how long until it passes,
  * and nothing is booked. Sequentially consistent. Any thread. */
-int64_t limit_gcra_take(int64_t *tat, int64_t cost, int64_t deep, int64_t now,
-                        int64_t *was);
+int64_t limit_gcra_take(int64_t *tat, const struct limit_rate *r, int64_t cost,
+                        int64_t now, int64_t *was);
 
 
 /* Debt of `cost`: *was is the word before, what it is now is returned.

@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: MIT */
 #include "hold.h"
 
+#include <math.h>
+
 enum { RINGS_SHIFT = 3 };           /* of HOLD_DOLLARS */
 
 
@@ -33,18 +35,17 @@ static void look_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
   struct limit_want *w = &c->want[i];
   struct limit_hold *h = &c->holds->of[i];
   int requests = word == LIMIT_WORD_REQUESTS;
-  struct limit_rate rate = limit_gcra_rate(
+  struct limit_rate *rate = &w->rate[word];
+  *rate = limit_gcra_rate(
     requests ? h->rpm : h->tpm,
     requests ? w->limit->burst_requests : w->limit->burst_tokens,
     limit_keys_under(c->keys, h->place));
-  uint32_t n = requests ? 1 : c->tokens < rate.burst ? c->tokens : rate.burst;
+  uint32_t n = requests ? 1 : c->tokens < rate->burst ? c->tokens : rate->burst;
   if (!requests)
     h->tokens = n;
-  w->cost[word] = limit_gcra_cost(&rate, n);
-  w->deep[word] = n == 1 && rate.burst == 1 ? w->cost[word]
-                                             : limit_gcra_deep(&rate);
-  int64_t wait = limit_gcra_wait(&c->keys->names[h->place].tat[word],
-                                 w->cost[word], w->deep[word], c->now_ns);
+  w->cost[word] = limit_gcra_cost(rate, n);
+  int64_t wait = limit_gcra_wait(&c->keys->names[h->place].tat[word], rate,
+                                 w->cost[word], c->now_ns);
   if (wait)
     refuse(out, h->tag, requests ? DROVER_LIMIT_REQUESTS : DROVER_LIMIT_TOKENS,
            w->limit, (double)wait * 1e-9);
@@ -68,8 +69,7 @@ static void look_dollars(struct limit_claim *c, uint32_t i,
     if (wait > 0)
       refuse(out, h->tag, DROVER_LIMIT_DAY + (uint32_t)ring, w->limit, wait);
   }
-  if (w->max[0] || w->max[1])
-    hint(&c->keys->names[h->place].has_dollars);
+  hint(&c->keys->names[h->place].has_dollars);
 }
 
 
@@ -112,8 +112,7 @@ static void look_one(struct limit_claim *c, uint32_t i,
     look_rate(c, i, LIMIT_WORD_REQUESTS, out);
   if (h->tpm)
     look_rate(c, i, LIMIT_WORD_TOKENS, out);
-  c->want[i].max[0] = c->want[i].max[1] = 0;
-  if (l->dollars_per_day > 0 || l->dollars_per_month > 0)
+  if (c->want[i].dollars)
     look_dollars(c, i, out);
 }
 
@@ -155,15 +154,15 @@ void limit_hold_full(const struct limit_claim *c, uint32_t i,
 /* ---- taking ---- */
 
 /* 1: taken, or there is no such limit. */
-static int take_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
-                     struct limit_refusal *out) {
+static inline int take_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
+                            struct limit_refusal *out) {
   struct limit_hold *h = &c->holds->of[i];
   struct limit_want *w = &c->want[i];
   int requests = word == LIMIT_WORD_REQUESTS;
   if (requests ? h->rpm == 0 : h->tpm == 0)
     return 1;
   struct limit_at at = { h->tag, h->place, word };
-  int64_t wait = limit_keys_take(c->keys, at, w->cost[word], w->deep[word],
+  int64_t wait = limit_keys_take(c->keys, at, &w->rate[word], w->cost[word],
                                  c->now_ns, &w->step[word]);
   if (wait == 0)
     h->kinds |= requests ? HOLD_REQUEST : HOLD_TOKENS;
@@ -179,9 +178,9 @@ static int take_dollars(struct limit_claim *c, uint32_t i,
   struct limit_hold *h = &c->holds->of[i];
   const struct limit_want *w = &c->want[i];
   struct limit_spend *s = &c->keys->spend[h->place];
-  unsigned rings = limit_spend_rings(w->max);
-  if (rings == 0)
+  if (!w->dollars)
     return 1;
+  unsigned rings = limit_spend_rings(w->max);
   int64_t micro = c->holds->micro;
   enum limit_ring full = limit_spend_take(s, w->max, micro, c->now);
   if (full != LIMIT_RINGS) {
@@ -292,7 +291,7 @@ static void settle_dollars(const struct limit_keys *k,
                            const struct limit_hold *h, unsigned rings,
                            const struct limit_bill *bill) {
   uint32_t place = h->place, hour = limit_spend_hour(bill->now);
-  int64_t micro = bill->micro;
+  int64_t micro = limit_spend_micro(bill->dollars);
   if (bill->lost) {
     micro = holds->input_micro < holds->micro ? holds->input_micro
                                               : holds->micro;
@@ -300,7 +299,9 @@ static void settle_dollars(const struct limit_keys *k,
   }
   if (!bill->sent)
     micro = 0;
-  if (micro < 0 || (micro == holds->micro && hour == holds->hour))
+  else if (!bill->lost && (bill->tokens == UINT32_MAX || isnan(bill->dollars)))
+    return;
+  if (micro == holds->micro && hour == holds->hour)
     return;
   if (limit_keys_holds(k, place, h->tag))
     limit_spend_give(&k->spend[place], rings, holds->hour, holds->micro);

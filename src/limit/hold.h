@@ -55,9 +55,11 @@ _Static_assert(sizeof(struct limit_holds) == 192, "three cache lines");
 struct limit_want {                 /* what is asked of one name */
   const drover_limit *limit;
   uint32_t requests;                /* 1: one request is booked */
-  struct limit_step step[LIMIT_WORDS];                  /* of take() */
-  int64_t  cost[LIMIT_WORDS], deep[LIMIT_WORDS];        /* and what look() */
-  int64_t  max[LIMIT_RINGS];                            /* made of it */
+  uint32_t dollars;                 /* 1: they are limited */
+  struct limit_rate rate[LIMIT_WORDS];          /* what look() made of it */
+  int64_t  cost[LIMIT_WORDS];
+  int64_t  max[LIMIT_RINGS];
+  struct limit_step step[LIMIT_WORDS];          /* what take() did */
 };
 
 struct limit_claim {                /* one attempt that wants to pass */
@@ -68,6 +70,7 @@ struct limit_claim {                /* one attempt that wants to pass */
   uint32_t tokens;                  /* to be booked: prompt + max_tokens */
   uint32_t global;                  /* how many names come first, see look() */
   uint32_t asks;                    /* 1: counts where rates are shared */
+  uint32_t dollars;                 /* 1: some name's are limited */
   double   now;
   int64_t  now_ns;
 };
@@ -80,10 +83,10 @@ struct limit_refusal {
 
 struct limit_bill {                 /* what came of an attempt */
   uint64_t self;
-  uint32_t tokens;                  /* UINT32_MAX: as booked */
+  uint32_t tokens;                  /* UINT32_MAX: as booked, dollars too */
   uint32_t lost;                    /* 1: nobody knows: the prompt's part */
   uint32_t sent;                    /* 0: it never went out, all comes back */
-  int64_t  micro;                   /* below 0: as booked */
+  double   dollars;                 /* NaN: as booked */
   double   now;
 };
 

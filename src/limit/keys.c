@@ -51,11 +51,20 @@ static inline int is(uint64_t word, uint64_t tag) {
 }
 
 
-/* All eight are compared, without a jump: where a name lies in its set is
- * nothing that a processor could learn. */
+/* The place of a set where a name is put if it is free. */
+static inline uint32_t favourite(uint64_t tag) {
+  return (uint32_t)(tag >> MARK_SHIFT) % LIMIT_SET;
+}
+
+
+/* Most names are at their favourite place. Else all eight are compared,
+ * without a jump: where a name lies then is nothing that a processor could
+ * learn. */
 static uint32_t seek_set(const struct limit_keys *k, uint32_t set,
                          uint64_t tag) {
   const uint64_t *at = &k->tags[set];
+  if (is(atom_get_u64(&at[favourite(tag)]), tag))
+    return set + favourite(tag);
   unsigned found = 0;
   for (unsigned i = 0; i < LIMIT_SET; i++)
     found |= (unsigned)is(atom_get_u64(&at[i]), tag) << i;
@@ -123,7 +132,7 @@ static int evict(const struct limit_keys *k, uint32_t place, uint64_t tag,
 }
 
 
-/* From a place on that the tag says, so that not always the same one goes. */
+/* From the favourite place on, so that not always the same one goes. */
 static uint32_t evict_one(const struct limit_keys *k, uint64_t tag,
                           uint64_t self, double now) {
   for (int second = 0; second < 2; second++) {
@@ -133,7 +142,7 @@ static uint32_t evict_one(const struct limit_keys *k, uint64_t tag,
       continue;
     uint32_t place = LIMIT_NOWHERE;
     for (uint32_t i = 0; i < LIMIT_SET && place == LIMIT_NOWHERE; i++) {
-      uint32_t at = set + (i + (uint32_t)(tag >> MARK_SHIFT)) % LIMIT_SET;
+      uint32_t at = set + (i + favourite(tag)) % LIMIT_SET;
       if (evict(k, at, tag, now))
         place = at;
     }
@@ -161,10 +170,11 @@ static uint32_t insert(const struct limit_keys *k, uint64_t tag,
   uint32_t first = used(k, sets[0]);
   int turned = first >= LIMIT_SET / 2 && first > used(k, sets[1]);
   for (int n = 0; n < 2; n++) {
-    uint32_t set = sets[n ^ turned];
-    for (uint32_t i = set; i < set + LIMIT_SET; i++)
-      if (atom_get_u64(&k->tags[i]) == 0 && swap(&k->tags[i], 0, tag))
-        return i;
+    for (uint32_t i = 0; i < LIMIT_SET; i++) {
+      uint32_t at = sets[n ^ turned] + (i + favourite(tag)) % LIMIT_SET;
+      if (atom_get_u64(&k->tags[at]) == 0 && swap(&k->tags[at], 0, tag))
+        return at;
+    }
   }
   return evict_one(k, tag, self, now);
 }
@@ -211,10 +221,10 @@ static int still(const struct limit_keys *k, struct limit_at at, int64_t to,
 
 
 int64_t limit_keys_take(const struct limit_keys *k, struct limit_at at,
-                        int64_t cost, int64_t deep, int64_t now,
+                        const struct limit_rate *r, int64_t cost, int64_t now,
                         struct limit_step *step) {
   int64_t was;
-  int64_t wait = limit_gcra_take(word_at(k, at), cost, deep, now, &was);
+  int64_t wait = limit_gcra_take(word_at(k, at), r, cost, now, &was);
   int64_t to = (was > now ? was : now) + cost;
   if (step)
     *step = (struct limit_step){ was, to };

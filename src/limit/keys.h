@@ -114,7 +114,7 @@ int limit_keys_holds(const struct limit_keys *k, uint32_t place,
  * the name's no more is left as it was, and LIMIT_MOVED is returned. `step`:
  * where it went, or NULL. */
 int64_t limit_keys_take(const struct limit_keys *k, struct limit_at at,
-                        int64_t cost, int64_t deep, int64_t now,
+                        const struct limit_rate *r, int64_t cost, int64_t now,
                         struct limit_step *step);
 int64_t limit_keys_charge(const struct limit_keys *k, struct limit_at at,
                           int64_t cost, int64_t now);
