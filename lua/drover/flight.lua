@@ -168,9 +168,9 @@ local function cooling(self, node)
 end
 
 
--- Another node at once, or the same one after a wait. Returns its row, or
--- nil when the last error stands.
-local function next_row(self, e)
+-- Another node at once, or the same one (number `failed`) after a wait.
+-- Returns its row, or nil when the last error stands.
+local function next_row(self, e, failed)
   local router, p, sends = self.router, self.pick, #self.ledger
   if self.cancelled or router.closed
      or not retries.in_time(router.retry, self.deadline - C.drover_clock(),
@@ -181,7 +181,6 @@ local function next_row(self, e)
   if verdict == "stop" or self.cancelled or router.closed then
     return nil, instead
   end
-  local failed = p.node
   p.again = 0
   if not wait then
     local row = pick.node(router, p, self.call, self.opts)
@@ -228,19 +227,26 @@ end
 
 -- Send until one attempt stands. Returns it, or nil and the error.
 function mt:run()
-  local row, e = waits.node(self.router, self.pick, self.call, self.opts, self)
+  if self.cancelled then
+    return self:fail(err.new(self.cancelled, nil, { phase = "pick" }))
+  end
+  local p = self.pick
+  local row, e = waits.node(self.router, p, self.call, self.opts, self)
   if not row then
     return self:fail(e)
   end
   while row do
-    local attempt
+    local attempt, instead
+    local number = p.node
     attempt, e = send(self, row)
     if attempt then
       return attempt
     end
-    local instead
-    row, instead = next_row(self, e)
+    row, instead = next_row(self, e, number)
     e = instead or e
+    if not row then
+      p.node = number                   -- whose failure it is
+    end
   end
   if self.cancelled and e.kind ~= self.cancelled then
     e = err.new(self.cancelled, nil, { node = e.node, phase = "pick" })
