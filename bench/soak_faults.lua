@@ -89,6 +89,7 @@ function _M.plan(number)
     opts = {
       key = number % 331 == 0 and "poor" or "t" .. number % TENANTS,
       timeout = fault and fault.timeout, node = fault and fault.node,
+      priority = seed % 3 == 0 and "batch" or nil,
     },
     request = {
       model = "m", user = user, max_tokens = 16 + seed % 16, messages = {

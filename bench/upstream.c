@@ -431,8 +431,8 @@ static void serve(struct server *s) {
       int fd = ready[i].data.fd;
       struct conn *c = s->conns[fd];
       if (fd == s->listener) accept_all(s);
-      else if (c && (ready[i].events & EPOLLRDHUP)) drop(s, c);
-      else if (c) read_conn(s, c);
+      else if (c) read_conn(s, c);            /* also what came last of all */
+      if (c && (ready[i].events & EPOLLRDHUP) && s->conns[fd] == c) drop(s, c);
     }
   }
 }

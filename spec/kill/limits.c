@@ -250,7 +250,8 @@ static void slots(struct shared *s, uint64_t total) {
   printf("slots: %llu admissions, most inside",
          (unsigned long long)s->admitted);
   for (int i = 0; i < SCOPES; i++)
-    printf(" %u/%u%s", s->scopes[i].most, limits[i], i + 1 < SCOPES ? "" : "\n");
+    printf(" %u/%u%s", s->scopes[i].most, limits[i],
+           i + 1 < SCOPES ? "" : "\n");
   drover_router_close(r);
 }
 
@@ -462,6 +463,7 @@ static void retry_all_the_time(drover_router *r, struct shared *s,
   }
   __atomic_add_fetch(&s->sends, sends, __ATOMIC_SEQ_CST);
   __atomic_add_fetch(&s->retries, retries, __ATOMIC_SEQ_CST);
+  _exit(0);
 }
 
 
@@ -469,10 +471,8 @@ static void retries(struct shared *s, double seconds) {
   struct setup setup = { .seconds = 0 };
   drover_router *r = open_router(&setup);
   for (int i = 0; i < PROCESSES; i++)
-    if (fork() == 0) {
+    if (fork() == 0)
       retry_all_the_time(r, s, seconds);
-      _exit(0);
-    }
   while (wait(NULL) > 0)
     ;
   printf("retries: %u sends, %u retries\n", s->sends, s->retries);

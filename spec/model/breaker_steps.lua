@@ -185,7 +185,8 @@ end
 -- `count` steps of that seed; raises where model and code part.
 function _M.run(count, seed)
   local run = {
-    steps = steps.new("breaker", seed), now = 1000, held = {}, spell = "good", turn = 0,
+    steps = steps.new("breaker", seed), now = 1000, held = {},
+    spell = "good", turn = 0,
     row = ffi.new("drover_node"), own = ffi.new("struct node_row"),
     model = model.new("active", 0),
   }

@@ -60,7 +60,7 @@ function mt:enter(ask, now)
       self.places[place] = e
       self:refused(e, ask, now)
       if ask.scope and ask.wait <= 0 then
-        e.mark = nil                  -- it may be over: the first try is at once
+        e.mark = nil                  -- it may be over: it is tried at once
       end
       return place
     end
