@@ -106,8 +106,8 @@ describe("a gateway under the fault matrix", function()
   it("shows nothing of it in its metrics and nodes", function()
     for _, path in ipairs{ "/metrics", "/drover/nodes", "/v1/models",
                            "/health" } do
-      local _, text, head = nginx.get(server.url .. path, "-H 'authorization: "
-                                      .. "Bearer " .. plan.CANARIES.tenant .. "'")
+      local _, text, head = nginx.get(server.url .. path,
+        "-H 'authorization: Bearer " .. plan.CANARIES.tenant .. "'")
       assert_clean(text .. head, path)
     end
   end)

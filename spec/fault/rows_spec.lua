@@ -41,7 +41,8 @@ describe("the fault matrix in docs/FAULTS.md", function()
       local named = 0
       for path in column:gmatch("`([^`]+)`") do
         named = named + 1
-        assert.is_true(has(nginx.read(path), row), path .. " has no row " .. row)
+        assert.is_true(has(nginx.read(path), row),
+                       path .. " has no row " .. row)
       end
       if named == 0 then
         assert.equal("not tested", column)

@@ -20,11 +20,22 @@ local function dated(form)
 end
 
 
+-- The node that failed is kept back for `seconds`, no more than 300 of a rate.
+local function kept_back(seconds, cap)
+  return function(result)
+    local left = result.nodes[1].out_for
+    local most = math.min(seconds, cap or 300)
+    assert.is_true(left > most / 2 - 0.5 and left < most + 0.1, left)
+  end
+end
+
+
 -- A rate limit that says `seconds`: nobody waits so long.
 local function limited(number, fault, seconds)
   return { row = number, fault = fault, class = "refused", sends = 1,
            kind = "rate_limited", status = 429, billed = false,
-           retry_after = seconds, timeout = SHORT }
+           retry_after = seconds, timeout = SHORT,
+           check = kept_back(seconds) }
 end
 
 
@@ -119,11 +130,14 @@ describe("in an answer,", function()
     { row = 31, fault = "status=400;code=context_length_exceeded",
       class = "final", kind = "context_too_long", billed = false },
     { row = 32, fault = "status=401", class = "elsewhere",
-      kind = "unauthorized", billed = false, reads = { state = "out" } },
+      kind = "unauthorized", billed = false, reads = { state = "out" },
+      check = kept_back(60) },
     { row = 32, fault = "status=403", class = "elsewhere",
-      kind = "unauthorized", billed = false, reads = { state = "out" } },
+      kind = "unauthorized", billed = false, reads = { state = "out" },
+      check = kept_back(60) },
     { row = 33, fault = "status=402", class = "elsewhere", kind = "quota",
-      billed = false, reads = { state = "out" } },
+      billed = false, reads = { state = "out" },
+      check = kept_back(3600, 86400) },
     { row = 33, fault = "status=429;code=insufficient_quota",
       class = "elsewhere", kind = "quota", billed = false },
     { row = 33, fault = "status=429;code=credit_balance_exhausted",
@@ -195,7 +209,8 @@ describe("in an answer,", function()
     { row = 43, fault = "status=529", class = "refused", kind = "overloaded",
       billed = false },
     { row = 43, fault = "status=503;ra=20", class = "refused", sends = 1,
-      kind = "overloaded", billed = false, retry_after = 20 },
+      kind = "overloaded", billed = false, retry_after = 20,
+      check = kept_back(20) },
     { row = 58, fault = "status=451", class = "final", kind = "bad_request" },
     { row = 58, fault = "status=418", class = "final", kind = "bad_request" },
     { row = 58, fault = "status=599", class = "ambiguous",

@@ -15,8 +15,9 @@ _M.CANARIES = {
 local SAY = ";say=" .. hex(_M.CANARIES.reply)
 
 _M.FAULTS = {
-  "ok" .. SAY, "reset=0", "close=0", "reset=250" .. SAY, "ok;after=2;rst" .. SAY,
-  "ok;after=2;cut" .. SAY, "ok;after=0;cut", "ok;after=2;error" .. SAY,
+  "ok" .. SAY, "reset=0", "close=0", "reset=250" .. SAY,
+  "ok;after=2;rst" .. SAY, "ok;after=2;cut" .. SAY, "ok;after=0;cut",
+  "ok;after=2;error" .. SAY,
   "ok;after=1;hold" .. SAY, "ok;nodone;nofinish" .. SAY, "stall", "short",
   "length=9" .. SAY, "badchunk", "json=broken;after=1" .. SAY, "html", "whole"
   .. SAY, "error200=502", "error200=401", "json=object", "json=nochoices",

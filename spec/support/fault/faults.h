@@ -314,7 +314,8 @@ static int step_html(struct conn *c) {
 
 
 static int step_gzip(struct conn *c) {
-  static const char head5[] = "Content-Encoding: gzip, gzip, gzip, gzip, gzip\r\n";
+  static const char head5[] =
+    "Content-Encoding: gzip, gzip, gzip, gzip, gzip\r\n";
   reply(c, 200, option(c, "five") ? head5 : "Content-Encoding: gzip\r\n",
         "\x1f", 1);
   return KEEP;
@@ -354,8 +355,8 @@ static int step_length(struct conn *c) {
   struct bytes body = { 0 };
   if (c->stream) {
     say(&body, CHUNK_FRONT "{\"index\":0,\"delta\":{\"content\":\"w\"}}]}\n\n"
-        CHUNK_FRONT "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
-        "data: [DONE]\n\n");
+        CHUNK_FRONT "{\"index\":0,\"delta\":{},"
+        "\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
   } else {
     chat(c);
     say(&body, strstr(c->out.data, "\r\n\r\n") + 4);

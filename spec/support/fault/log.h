@@ -33,8 +33,11 @@ static long log_turn(const char *path) {
   for (; *path; path++)
     h = (h ^ (unsigned char)*path) * 1099511628211u;
   size_t i = h % TURNS;
-  for (int n = 0; n < TURNS && seen.turns[i].turns && seen.turns[i].path != h; n++)
+  for (int n = 0; n < TURNS && seen.turns[i].turns; n++) {
+    if (seen.turns[i].path == h)
+      break;
     i = (i + 1) % TURNS;
+  }
   seen.turns[i].path = h;
   return seen.turns[i].turns++;
 }

@@ -6,13 +6,15 @@
 #ifndef FAULT_REPLY_H
 #define FAULT_REPLY_H
 
+#include <ctype.h>
+
 #include "conn.h"
 
 static const char json_head[] = "Content-Type: application/json\r\n"
   "X-Request-Id: req_1\r\nX-Secret: no\r\n";
 
 /* Bodies that are no reply, and chunks that are no chunk, by name. */
-static const struct { const char *name, *text; } odd_json[] = {
+static const struct named { const char *name, *text; } odd_json[] = {
   { "object",    "{}" },
   { "empty",     "" },
   { "array",     "[]" },
@@ -21,24 +23,28 @@ static const struct { const char *name, *text; } odd_json[] = {
   { "choices",   "{\"choices\":{}}" },
   { "choicestr", "{\"choices\":\"x\"}" },
   { "choice",    "{\"choices\":[7]}" },
-  { "message",   "{\"choices\":[{\"index\":0,\"message\":\"x\",\"delta\":\"x\"}]}" },
-  { "null",      "{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
-                 "\"content\":null},\"delta\":{\"content\":null},"
-                 "\"finish_reason\":\"stop\"}]}" },
-  { "content",   "{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
-                 "\"content\":{}},\"delta\":{\"content\":{}}}]}" },
-  { "tools",     "{\"id\":\"chat_1\",\"object\":\"chat.completion\",\"created\":1,"
-                 "\"model\":\"fault\",\"choices\":[{\"index\":0,\"message\":{"
-                 "\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{"
-                 "\"index\":0,\"id\":\"c1\",\"type\":\"function\",\"function\":{"
-                 "\"name\":\"f\",\"arguments\":\"{}\"}}]},\"delta\":{"
-                 "\"content\":null,\"tool_calls\":[{\"index\":0,\"id\":\"c1\","
-                 "\"type\":\"function\",\"function\":{\"name\":\"f\","
-                 "\"arguments\":\"{}\"}}]},\"finish_reason\":\"tool_calls\"}]}" },
+  { "message",
+    "{\"choices\":[{\"index\":0,\"message\":\"x\",\"delta\":\"x\"}]}" },
+  { "null",
+    "{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
+    "\"content\":null},\"delta\":{\"content\":null},"
+    "\"finish_reason\":\"stop\"}]}" },
+  { "content",
+    "{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
+    "\"content\":{}},\"delta\":{\"content\":{}}}]}" },
+  { "tools",
+    "{\"id\":\"chat_1\",\"object\":\"chat.completion\",\"created\":1,"
+    "\"model\":\"fault\",\"choices\":[{\"index\":0,\"message\":{"
+    "\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{"
+    "\"index\":0,\"id\":\"c1\",\"type\":\"function\",\"function\":{"
+    "\"name\":\"f\",\"arguments\":\"{}\"}}]},\"delta\":{"
+    "\"content\":null,\"tool_calls\":[{\"index\":0,\"id\":\"c1\","
+    "\"type\":\"function\",\"function\":{\"name\":\"f\","
+    "\"arguments\":\"{}\"}}]},\"finish_reason\":\"tool_calls\"}]}" },
   { "broken",    "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x" },
 };
 
-static const struct { const char *name, *text; } usages[] = {
+static const struct named usages[] = {
   { "zero",     "{\"prompt_tokens\":0,\"completion_tokens\":0,"
                 "\"total_tokens\":0}" },
   { "huge",     "{\"prompt_tokens\":9223372036854775808,"
@@ -52,17 +58,18 @@ static const struct { const char *name, *text; } usages[] = {
 };
 
 
-#define NAMED(table, c, key, otherwise) \
-  named((const void *)table, sizeof table / sizeof *table, c, key, otherwise)
-
-static const char *named(const void *table, size_t count, const struct conn *c,
-                         const char *key, const char *otherwise) {
-  const struct { const char *name, *text; } *row = table;
-  for (size_t i = 0; i < count; i++)
-    if (is_word(c, key, row[i].name))
-      return row[i].text;
+/* The text of the row that the option names; `otherwise` when none. */
+static const char *named(const struct named *row, size_t count,
+                         const struct conn *c, const char *key,
+                         const char *otherwise) {
+  for (; count--; row++)
+    if (is_word(c, key, row->name))
+      return row->text;
   return otherwise;
 }
+
+#define NAMED(table, c, key, otherwise) \
+  named(table, sizeof table / sizeof *table, c, key, otherwise)
 
 
 static const char *usage_of(const struct conn *c) {
@@ -86,8 +93,8 @@ static const char *canary(const struct conn *c, char *to, size_t room) {
   if (!at)
     return NULL;
   size_t n = 7, left = (size_t)(body + c->body_size - at);
-  while (n < left && n + 1 < room && strchr("abcdefghijklmnopqrstuvwxyzABCDEFGH"
-         "IJKLMNOPQRSTUVWXYZ0123456789_", at[n]) && at[n])
+  while (n < left && n + 1 < room && (isalnum((unsigned char)at[n])
+                                      || at[n] == '_'))
     n++;
   memcpy(to, at, n);
   to[n] = '\0';
