@@ -15,6 +15,7 @@
 #include "hall.h"
 #include "node/average.h"
 #include "node/breaker.h"
+#include "node/drought.h"
 #include "node/outlier.h"
 #include "wait.h"
 
@@ -329,6 +330,7 @@ int drover_tick(drover_router *r, double now) {
     node_breaker_tend(&r->table.rows[i], &r->table.own[i], now);
   }
   node_outlier_tick(&r->table, now);
+  node_drought_tick(&r->table, now);
   route_plan(r);
   /* One process ages the averages for each stretch of time. */
   double last = atom_get_f64(&r->shared->ticked_at);

@@ -321,6 +321,20 @@ function mt:eject(now, rnd)
 end
 
 
+-- No other row is up. What is due later than its own back-off may be has been
+-- asked for by the node.
+function mt:hurry(now, rnd)
+  local own = self.k < 6 and 5 * 2 ^ self.k / 2 or 300
+  local left = self.deadline - now
+  if self.state ~= "open" or self.admin ~= "active" or left <= 2
+     or left > own then
+    return false
+  end
+  self:until_at(now + 1 + rnd)
+  return true
+end
+
+
 function mt:tend(now)
   if self:cooled(now) then
     self.state = "closed"

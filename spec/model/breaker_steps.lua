@@ -20,6 +20,8 @@ int node_breaker_holds(const struct node_row *own,
 int node_breaker_settle(drover_node *row, struct node_row *own,
                         const struct breaker_permit *permit,
                         const struct breaker_said *said, double now);
+int node_breaker_hurry(drover_node *row, struct node_row *own, double now,
+                       double rnd);
 int node_breaker_eject(drover_node *row, struct node_row *own, double now,
                        double rnd);
 void node_breaker_tend(drover_node *row, struct node_row *own, double now);
@@ -120,6 +122,13 @@ function acts.eject(run)
 end
 
 
+function acts.hurry(run)
+  local rnd = run.steps:below(65) / 64
+  run.steps:same("hurry", run.model:hurry(run.now, rnd),
+                 C.node_breaker_hurry(run.row, run.own, run.now, rnd) == 1)
+end
+
+
 function acts.admin(run)
   local to = run.steps:choose { 0, 0, 1, 2 }
   local from = run.steps:below(4) - 1
@@ -153,8 +162,8 @@ end
 
 local OFTEN = { "enter", "enter", "enter", "settle", "settle", "settle",
                 "settle" }
-local SELDOM = { "eject", "admin", "admin", "reset", "clear", "panic", "spell",
-                 "spell", "spell" }
+local SELDOM = { "eject", "hurry", "hurry", "admin", "admin", "reset", "clear",
+                 "panic", "spell", "spell", "spell" }
 local GAPS = { 0, 0, 0, 0.25, 0.5, 1, 2.5, 4, 20, 60, 61 }
 local SHORT = { 0, 0, 0.25, 0.5, 1, 1.5, 3 }
 

@@ -149,6 +149,24 @@ function run.drain(s)
 end
 
 
+-- With nobody up, who is out is tried sooner; when, the model is told.
+local function hurry(s)
+  for _, n in ipairs(s.m.nodes) do
+    if n.breaker:shown() == "up" then
+      return
+    end
+  end
+  for i, n in ipairs(s.m.nodes) do
+    if n.breaker:hurry(s.now, 0) then
+      C.drover_node_stat(s.r, i, s.stats, s.now)
+      local left = s.stats.out_for
+      assert(left >= 1 and left <= 2 + 1 / 64, "hurried")
+      n.breaker.deadline = s.now + left
+    end
+  end
+end
+
+
 function run.tick(s)
   s.now = s.now + math.floor(s.lot() ^ 4 * 5000) / 64
   s.sick = s.lot() < 0.4
@@ -161,6 +179,7 @@ function run.tick(s)
       n.breaker.deadline = s.now + s.stats.out_for
     end
   end
+  hurry(s)
 end
 
 

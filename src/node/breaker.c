@@ -210,6 +210,20 @@ int node_breaker_eject(drover_node *row, struct node_row *own, double now,
 }
 
 
+int node_breaker_hurry(drover_node *row, struct node_row *own, double now,
+                       double rnd) {
+  for (;;) {
+    uint64_t word = word_of(own);
+    struct node_state to = node_state_hurried(node_state_unpack(word), now,
+                                              rnd);
+    if (node_state_pack(to) == word)
+      return 0;
+    if (change(row, own, word, to))
+      return 1;
+  }
+}
+
+
 int node_breaker_wake(drover_node *row, struct node_row *own, double now) {
   uint64_t word = word_of(own);
   struct node_state f = node_state_unpack(word);

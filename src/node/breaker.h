@@ -77,6 +77,12 @@ int node_breaker_eject(drover_node *row, struct node_row *own, double now,
                        double rnd);
 
 
+/* No other row is up: try one that is out for its failures sooner; 1 when its
+ * time was brought forward. */
+int node_breaker_hurry(drover_node *row, struct node_row *own, double now,
+                       double rnd);
+
+
 /* A row that has cooled is up again; 1 when this call did it. */
 int node_breaker_wake(drover_node *row, struct node_row *own, double now);
 

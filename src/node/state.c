@@ -162,3 +162,16 @@ struct node_state node_state_next(struct node_state f,
   }
   return f;
 }
+
+
+/* k was raised behind the opening, whose back-off was that of one less. */
+struct node_state node_state_hurried(struct node_state f, double now,
+                                     double rnd) {
+  double own = f.k < K_MAX ? BREAKER_BASE * (double)(1u << f.k) / 2
+                           : BREAKER_CAP;
+  double left = node_state_seconds(f) - now;
+  if (f.state == STATE_OPEN && f.admin == BREAKER_ACTIVE &&
+      left > BREAKER_HURRY && left <= own)
+    f.deadline = node_state_units(now + BREAKER_HURRY / 2 * (1 + rnd));
+  return f;
+}

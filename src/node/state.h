@@ -32,6 +32,10 @@
  * COOL never makes the deadline earlier. The epoch grows with each opening,
  * each refused key and each permit of a probe.
  *
+ * Hurried (drought.h) is OPEN that is due later than in 2 s, but not later
+ * than a back-off of its own may be (then the node has asked for the time): it
+ * is due in 1 s + rnd * 1 s.
+ *
  * Another epoch is that of a late reply (from before an opening, or of a probe
  * whose lease ran out): it changes nothing, only a Retry-After (300 s at most)
  * of a failure or 429 makes the deadline of OPEN, COOL and KEY later. So it is
@@ -49,6 +53,7 @@ enum { BREAKER_FAILS = 5,           /* in a row, before a node goes out */
        BREAKER_LEAST = 10 };        /* outcomes, before their share counts */
 #define BREAKER_BASE   5.0          /* seconds, doubled by each opening */
 #define BREAKER_CAP    300.0
+#define BREAKER_HURRY  2.0          /* at most, while no other row is up */
 #define BREAKER_LEASE  30.0         /* of a probe */
 #define BREAKER_HEAL   60.0         /* healthy seconds that undo a doubling */
 #define BREAKER_SLOW   30.0         /* of slow start, */
@@ -150,6 +155,11 @@ struct node_state node_state_next(struct node_state f,
 struct node_state node_state_opened(struct node_state f, enum drover_why why,
                                     double now,
                                     const struct breaker_said *said);
+
+
+/* The same row, tried sooner because there is no other. */
+struct node_state node_state_hurried(struct node_state f, double now,
+                                     double rnd);
 
 
 /* Seconds of a Retry-After that count; 0: none. */
