@@ -378,16 +378,15 @@ static int step_badchunk(struct conn *c) {
     return good(c);
   say(&c->out, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
       "Transfer-Encoding: chunked\r\n\r\n");
-  if (is_word(c, "badchunk", "zz")) {
-    say(&c->out, "zz\r\nx\r\n");
-  } else if (is_word(c, "badchunk", "ext")) {
+  if (is_word(c, "badchunk", "ext")) {
     say(&c->out, "1;");
     fill(&c->out, 'x', 65536);
     say(&c->out, "\r\nx\r\n0\r\n\r\n");
-  } else {
-    say(&c->out, is_word(c, "badchunk", "max") ? "FFFFFFFFFFFFFFFF\r\nx"
-                                               : "FFFFFFFFFFFFFFFFF\r\nx");
+    return KEEP;                    /* HTTP allows it */
   }
+  say(&c->out, is_word(c, "badchunk", "zz") ? "zz\r\nx\r\n"
+      : is_word(c, "badchunk", "max") ? "FFFFFFFFFFFFFFFF\r\nx"
+      : "FFFFFFFFFFFFFFFFF\r\nx");
   return SHUT;
 }
 
