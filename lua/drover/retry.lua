@@ -93,14 +93,15 @@ end
 
 -- Seconds before the same node is asked again, or nil when that is longer
 -- than anybody waits. `cooling`: how long the table keeps it back, or 0.
--- Jitter goes on top of what a node asked for, or all would come at once.
+-- Uniform from what a node asked for to the longest back-off, or a quarter
+-- more than it asked for: else all that failed at once would come at once.
 function _M.pause(retry, e, count, rnd, cooling)
-  local wait = backoff.wait(retry.min, retry.max, count, rnd)
+  local most = backoff.wait(retry.min, retry.max, count, 1)
   local least = max(e.retry_after and FLOOR or 0, e.retry_after or 0, cooling)
   if least > backoff.RETRY_AFTER_MAX then
     return nil
   end
-  return max(wait, least + min(wait, least / 4))
+  return least + rnd * max(most - least, min(most, least / 4))
 end
 
 
