@@ -26,6 +26,9 @@ static void check(int ok, const char *what, long nth) {
 
 /* A router's life. DROVER_OK or the code that ended it early. */
 static int live(int shared) {
+  static const drover_limit l = { .rpm = 60000, .tpm = 60000, .concurrent = 1,
+                                  .dollars_per_day = 1,
+                                  .dollars_per_month = 9, .flags = 1 };
   static char page[1 << 16];
   drover_router *r = NULL;
   drover_pick p;
@@ -34,8 +37,11 @@ static int live(int shared) {
                              .create = 1, .nodes_max = 4, .members_max = 4,
                              .tickets_max = 8 };
   drover_node_config n = { .id = "n", .url = "http://n", .capacity = 2,
-                           .weight = 1, .memory_gb = NAN };
+                           .weight = 1, .memory_gb = NAN, .limit_node = l,
+                           .limit_key = l };
   memset(&p, 0, sizeof p);
+  p.limits[0] = p.limits[1] = p.limits[2] = &l;
+  p.key = p.max_tokens = 1;
   int rc = drover_router_open(&r, &c, NULL);
   if (rc)
     return rc;
@@ -46,6 +52,8 @@ static int live(int shared) {
     rc = drover_ticket_sent(r, &p);
   if (!rc)
     rc = drover_ticket_done(r, &p, &ok, 2);
+  drover_retry_take(r, 2);
+  drover_share_set(r, 0, 0.5, 9);
   drover_tick(r, 3);
   drover_expose(r, page, sizeof page);
   if (drover_inflight(r, 0) != 0)

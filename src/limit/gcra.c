@@ -24,7 +24,7 @@ struct limit_rate limit_gcra_rate(uint32_t per_min, uint32_t burst,
 }
 
 
-enum { ONES = 1000 };               /* of a burst, whose rounding is made up for */
+enum { ONES = 1000 };               /* of a burst: their rounding is allowed */
 
 __extension__ typedef unsigned __int128 wide;
 

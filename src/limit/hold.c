@@ -10,7 +10,7 @@ enum { RINGS_SHIFT = 3 };           /* of HOLD_DOLLARS */
 
 /* ---- looking ---- */
 
-/* A hint for evictors, set once: the name's line is not written for it again. */
+/* A hint for evictors, set once: the line is not written for it again. */
 static void hint(uint32_t *has) {
   if (!atom_get_u32(has))
     atom_set_u32(has, 1);
@@ -154,8 +154,8 @@ void limit_hold_full(const struct limit_claim *c, uint32_t i,
 /* ---- taking ---- */
 
 /* 1: taken, or there is no such limit. */
-static inline int take_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
-                            struct limit_refusal *out) {
+static inline int take_rate(struct limit_claim *c, uint32_t i,
+                            enum limit_word word, struct limit_refusal *out) {
   struct limit_hold *h = &c->holds->of[i];
   struct limit_want *w = &c->want[i];
   int requests = word == LIMIT_WORD_REQUESTS;
