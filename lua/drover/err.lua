@@ -71,6 +71,16 @@ function _M.new(kind, message, fields)
 end
 
 
+-- The same once more: changing one does not change the other.
+function _M.copy(e)
+  local fields = {}
+  for name, value in pairs(e) do
+    fields[name] = value
+  end
+  return setmetatable(fields, mt)
+end
+
+
 -- The error of a C call that returned a negative code and filled `err`.
 function _M.from_c(code, err, fields)
   local text = ffi_string(err.text)

@@ -149,11 +149,32 @@ end
 
 -- Give a row back that was chosen and is not sent to.
 local function release(self)
+  if self.router.closed then
+    return                              -- which has given it back
+  end
   local outcome = ffi.new("drover_outcome")
   outcome.code = C.DROVER_ECANCELLED
   outcome.first_token_ms, outcome.token_ms = NAN, NAN
   C.drover_ticket_done(self.router.handle, self.pick, outcome,
                        C.drover_clock())
+end
+
+
+-- Why nothing is sent any more: an err.kind, or nil. To be asked behind all
+-- that may wait: a pause, the queue, functions of the caller's.
+local function over(self)
+  return self.cancelled or self.router.closed and "closed"
+         or C.drover_clock() >= self.deadline and "timeout" or nil
+end
+
+
+-- A row that was chosen, unless it is too late for it.
+local function in_time(self, row)
+  if row and over(self) then
+    release(self)
+    return nil
+  end
+  return row
 end
 
 
@@ -172,22 +193,22 @@ end
 -- Returns its row, or nil when the last error stands.
 local function next_row(self, e, failed)
   local router, p, sends = self.router, self.pick, #self.ledger
-  if self.cancelled or router.closed
+  if over(self)
      or not retries.in_time(router.retry, self.deadline - C.drover_clock(),
                             self.ledger[sends].seconds) then
     return nil
   end
   local verdict, wait, instead = retries.decide(router.retry, e, sends, self)
-  if verdict == "stop" or self.cancelled or router.closed then
+  if verdict == "stop" or over(self) then
     return nil, instead
   end
   p.again = 0
   if not wait then
-    local row = pick.node(router, p, self.call, self.opts)
+    local row = in_time(self, pick.node(router, p, self.call, self.opts))
     if row and not granted(self, e) then
       release(self)
       return nil
-    elseif row or verdict == "other_node" then
+    elseif row or verdict == "other_node" or over(self) then
       return row
     end
     wait = retries.pause(router.retry, e, sends, router.random(),
@@ -198,11 +219,11 @@ local function next_row(self, e, failed)
     return nil
   end
   rest(self, wait)
-  if self.cancelled or router.closed then
+  if over(self) then
     return nil
   end
   p.again = verdict == "retry" and 1 or 0
-  return (waits.node(router, p, self.call, self.opts, self))
+  return in_time(self, waits.node(router, p, self.call, self.opts, self))
 end
 
 
@@ -232,6 +253,11 @@ function mt:run()
   end
   local p = self.pick
   local row, e = waits.node(self.router, p, self.call, self.opts, self)
+  local late = row and over(self)
+  if late then
+    release(self)
+    row, e = nil, err.new(late, nil, { phase = "pick" })
+  end
   if not row then
     return self:fail(e)
   end

@@ -51,7 +51,7 @@ end
 -- trusted.
 local function ask(router, f, p)
   local ok, answer = pcall(f, router.view, router.policy_request)
-  if ok and answer == nil then
+  if ok and answer == nil or router.closed then
     return 0
   end
   if not ok or type(answer) ~= "number" or answer % 1 ~= 0 or answer < 1
@@ -99,6 +99,9 @@ local function choose_lua(router, p, policy, call, opts)
     local row = p.node                -- a probe that is due goes first
     if row == 0 then
       row = ask(router, policy.f, p)
+      if router.closed then             -- by the policy, or while it waited
+        return C.DROVER_ECLOSED
+      end
     end
     if row == 0 then
       return none(router, p)

@@ -38,10 +38,11 @@ function _M.class(e)
 end
 
 
--- The caller's own function decides. Returns a verdict and a wait, or
--- "stop", nil and an error that takes the place of the attempt's.
+-- The caller's own function decides, over a copy, which it may spoil. Returns
+-- a verdict and a wait, or "stop", nil and an error that takes the place of
+-- the attempt's.
 local function asked(decide, e, count, request)
-  local ok, verdict, wait = pcall(decide, e, count, request)
+  local ok, verdict, wait = pcall(decide, err.copy(e), count, request)
   if not ok then
     return "stop", nil, err.new("internal", "the retry function raised: "
                                             .. tostring(verdict))

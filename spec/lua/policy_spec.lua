@@ -130,6 +130,19 @@ describe("a policy in service", function()
     assert.equal(1, router:stats().policy_errors)
   end)
 
+  it("that closes its router ends the request and nothing else", function()
+    local armed = false
+    over(function(nodes)
+      if armed then
+        router:close()
+      end
+      return nodes.count > 0 and 1 or nil
+    end)
+    armed = true
+    local _, e = pick()
+    assert.equal("closed", e.kind)
+  end)
+
   it("that answers a bad row is counted, and the default decides", function()
     local answer = 1
     over(function(nodes) return nodes.count > 0 and answer or nil end)

@@ -202,6 +202,22 @@ describe("a request with limits.wait", function()
     first:done()
   end)
 
+  it("is not sent when its turn comes behind its deadline", function()
+    open { concurrent = 1 }
+    local first = assert(router:pick())
+    local task = drover.go(function()
+      return router:chat({ messages = hi }, { timeout = 0.1 })
+    end)
+    assert.equal(1, waiting())
+    local deadline = drover.now() + 0.1
+    first:done()                        -- it is called, and cannot answer
+    repeat until drover.now() > deadline
+    local reply, e = drover.wait(task)
+    assert.is_nil(reply)
+    assert.same({ "timeout", 0 }, { e.kind, #e.attempts })
+    assert.equal(0, router:stats().inflight)
+  end)
+
   it("leaves the queue when it is cancelled", function()
     open { concurrent = 1 }
     local first = assert(router:pick())

@@ -263,6 +263,32 @@ describe("a failed request", function()
     assert.equal(0, pool.router:stats().inflight)
   end)
 
+  it("is not sent again behind the deadline, whatever took the time", function()
+    over({ { testing.error(503, "full") }, { testing.reply "late" } }, {
+      retry = function()
+        local deadline = drover.now() + 0.4
+        repeat until drover.now() > deadline
+        return "other_node"
+      end })
+    local reply, e = pool.router:chat(request(), { timeout = 0.4 })
+    assert.is_nil(reply)
+    assert.same({ "overloaded", 1 }, { e.kind, #e.attempts })
+    assert.equal(0, #pool.servers[2]:requests())
+    assert.equal(0, pool.router:stats().inflight)
+  end)
+
+  it("survives a function that spoils the error", function()
+    over({ { testing.error(503, "full") }, { testing.reply "ok" } }, {
+      retry = function(e)
+        e.kind, e.attempts, e.retry_after, e.node = nil, nil, "x", {}
+        return "retry"
+      end })
+    assert(pool.router:chat(request()))
+    pool.router:drain("n2")
+    local _, e = pool.router:chat(request())
+    assert.same({ "overloaded", "n1" }, { e.kind, e.node })
+  end)
+
   it("is retried by a function until the deadline", function()
     over({ { testing.error(400, "no") } }, {
       retry = function() return "retry", 0.6 end })
