@@ -133,6 +133,74 @@ describe("the exposition", function()
     end
   end)
 
+  it("counts what callers count, from the start", function()
+    local names = {
+      [C.DROVER_PANIC] = "drover_panic_total",
+      [C.DROVER_RETRY_DENIED] = "drover_retry_denied_total",
+      [C.DROVER_STREAM_QUIRK] = "drover_stream_quirks_total",
+      [C.DROVER_USAGE_ESTIMATED] = "drover_usage_estimated_total",
+      [C.DROVER_STORE_ERROR] = "drover_limit_store_errors_total",
+    }
+    for counter, name in pairs(names) do
+      assert.equal(0, value(r, name))
+      for _ = 1, counter do
+        C.drover_count(r, counter)
+      end
+      assert.equal(counter, value(r, name))
+    end
+    local totals = ffi.new("drover_totals")
+    C.drover_router_totals(r, totals, 1)
+    assert.equal(C.DROVER_PANIC, totals.panics)
+    assert.equal(C.DROVER_RETRY_DENIED, totals.retries_denied)
+  end)
+
+  it("counts retries that the budget denies, over all handles", function()
+    local one = router.with(1, { name = "expose.retry", shared = true })
+    local two = assert(router.open{ name = "expose.retry", shared = true })
+    for _ = 1, 5 do
+      router.hit(one, 1, 100)                       -- earn one
+    end
+    for i = 1, 11 do
+      assert.equal(1, C.drover_retry_take(i % 2 == 0 and one or two, 101))
+    end
+    assert.equal(0, C.drover_retry_take(one, 102))
+    assert.equal(0, C.drover_retry_take(two, 102))
+    assert.equal(2, value(one, "drover_retry_denied_total"))
+    assert.equal(1, C.drover_retry_take(one, 111))
+    local conf = router.settings(100)
+    conf.retry_ratio, conf.retry_reserve = 0.2, 1
+    C.drover_router_apply_end(one, 1, conf, 111)
+    assert.equal(0, C.drover_retry_take(two, 111))
+    router.close(one)
+    router.close(two)
+  end)
+
+  it("earns a retry with a request's first send alone", function()
+    local p = router.pick()
+    for _ = 1, 20 do
+      p.again = 1
+      C.drover_pick_node(r, p, 50, 0, router.err)
+      C.drover_ticket_sent(r, p)
+      C.drover_ticket_done(r, p, router.outcome(), 50)
+    end
+    local retries = 0
+    while C.drover_retry_take(r, 50) == 1 do
+      retries = retries + 1
+    end
+    assert.equal(10, retries)
+  end)
+
+  it("shows tokens that are booked", function()
+    local p, totals = router.pick(), ffi.new("drover_totals")
+    p.prompt_tokens, p.max_tokens = 70, 30
+    C.drover_pick_node(r, p, 1, 0, router.err)
+    C.drover_router_totals(r, totals, 1)
+    assert.equal(100, totals.reserved_tokens)
+    C.drover_ticket_done(r, p, router.outcome(), 1)
+    C.drover_router_totals(r, totals, 1)
+    assert.equal(0, totals.reserved_tokens)
+  end)
+
   it("counts refusals by limit", function()
     local small = router.with(1, { concurrent = 2, node = { capacity = 1 } })
     local p, q = router.pick(), router.pick()

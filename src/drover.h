@@ -312,7 +312,9 @@ int drover_pick_why(drover_router *r, drover_pick *p, drover_err *err);
  * open a ticket: p->node, p->ticket. DROVER_EAGAIN: that node or key refused
  * and is masked, ask again. DROVER_EOVERLOADED: the router or model is full,
  * or others wait; DROVER_ERATELIMITED: a rate, or what the tenant may have at
- * once; DROVER_EQUOTA: dollars. refused_* and wait say which and how long. */
+ * once; DROVER_EQUOTA: dollars. refused_* and wait say which and how long: of
+ * limits that refuse together the one that passes last, of nodes the one that
+ * passes first. (src/limit/hold.h, gcra.h and spend.h say it exactly.) */
 int drover_pick_claim(drover_router *r, drover_pick *p, uint32_t node,
                       drover_err *err);
 /* begin, then choose and claim until one holds or none is left. */
@@ -328,11 +330,12 @@ typedef struct drover_outcome {
   uint32_t prompt_tokens, completion_tokens, cached_tokens;
   uint32_t tokens;                  /* what limits are charged instead of the
                                      * booking: used or estimated to be;
-                                     * UINT32_MAX: the booking stands */
+                                     * UINT32_MAX: the booking stands, of
+                                     * dollars too. Not sent: all comes back */
   float    retry_after;             /* seconds the node asked for; 0: none */
   float    first_token_ms;          /* NaN: not measured */
   float    token_ms;                /* NaN: not measured */
-  double   dollars;
+  double   dollars;                 /* NaN: the booking stands, none counted */
 } drover_outcome;
 
 /* Settle: give back what the ticket holds, feed averages and breaker, count

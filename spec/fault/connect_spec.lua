@@ -1,4 +1,4 @@
--- Rows 1, 2, 5 to 9 and 13 of the fault matrix: what goes wrong before the
+-- Rows 1, 5 to 9 and 13 of the fault matrix: what goes wrong before the
 -- request is out, and on connections that are used again.
 local ffi = require "ffi"
 local c = require "spec.support.c"
@@ -124,9 +124,6 @@ describe("before an answer begins,", function()
 
   matrix.specs(it, {
     { row = 1, name = "refused", url = closed, class = "unsent",
-      kind = "unreachable", phase = "connect", billed = false },
-    { row = 2, name = "no such name", class = "unsent",
-      url = function() return "http://x.invalid/v1" end,
       kind = "unreachable", phase = "connect", billed = false },
     { row = 5, name = "connect timeout", class = "unsent",
       url = function() return full_url end, timeout = SOON,

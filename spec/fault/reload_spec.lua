@@ -83,7 +83,9 @@ describe("a reload with other nodes", function()
     assert.equal(200, (ask "new"))
     assert.equal(404, (ask "old"))
 
-    assert.equal(1, nginx.metric(server.url, "drover_inflight"))
+    assert.equal(1, nginx.metric(server.url, "drover_inflight"),
+                 nginx.read(dir .. "/reply") .. server:log()
+                 .. select(2, nginx.get(server.url .. "/metrics")):sub(1, 900))
     stream:stop()                       -- on a node that is gone
     assert.is_true(nginx.until_true(function()
       return nginx.metric(server.url, "drover_inflight") == 0

@@ -192,6 +192,21 @@ local function no_name(kind)
 end
 
 
+-- Row 2, in all shapes: the answer comes at once.
+function functions.names_unknown()
+  child.loopback_up()
+  local dns = child.dns("nx")
+  for shape = 1, 3 do
+    for _, way in ipairs(WAYS) do
+      matrix.prove({ row = 2, class = "unsent", kind = "unreachable",
+        phase = "connect", billed = false, url = "http://node.test:1/v1" },
+        shape, way)
+    end
+  end
+  dns:stop()
+end
+
+
 function functions.names_dropped()
   child.loopback_up()
   local dns = child.dns("drop")

@@ -1,4 +1,4 @@
--- Rows 3, 4, 59, 60, 62, 63 and 70 to 75 of the fault matrix: what the system
+-- Rows 2, 3, 4, 59, 60, 62, 63 and 70 to 75 of the fault matrix: what the system
 -- does to us. What needs a process of its own is in system.lua.
 local ffi = require "ffi"
 local c = require "spec.support.c"
@@ -55,6 +55,7 @@ describe("a network that", function()
     "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
 
   local rows = {
+    { "row 2: knows no such name", "names_unknown", resolv },
     { "row 3: drops questions about names", "names_dropped", resolv },
     { "row 3: has no address for a name", "names_empty", resolv },
     { "row 3: answers for a name only once", "names_flap", resolv },

@@ -58,8 +58,8 @@ function _M.loopback_up()
 end
 
 
--- A name server that drops questions, gives no address ("empty"), or answers
--- once; see fault/dns.h. Stop it.
+-- A name server that is in trouble: drop, nx, empty or once, see fault/dns.h.
+-- Stop it.
 function _M.dns(mode)
   return require("spec.support.fault_server").start{ "--quiet",
                                                      "--dns-" .. mode }

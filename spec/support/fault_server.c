@@ -25,7 +25,7 @@
  * same without its requests, "reset" empties it; GET /log, /totals, /reset
  * are the same over HTTP. It ends when its input does, and after LIFE_S at
  * most. Options: --quiet (no lines of its own), --shut (close each connection
- * at its first byte), --dns-drop --dns-empty --dns-once (fault/dns.h), a unix
+ * at its first byte), --dns-drop, -empty, -once, -nx (fault/dns.h), a unix
  * socket's path. One thread.
  *
  * SPDX-License-Identifier: MIT */
@@ -403,7 +403,7 @@ static void loop(void) {
 /* The path of a unix socket, or NULL. */
 static const char *read_words(char **argv) {
   static const char *const dns[] = { "", "--dns-drop", "--dns-empty",
-                                     "--dns-once" };
+                                     "--dns-once", "--dns-nx" };
   const char *path = NULL;
   while (*++argv) {
     if (strcmp(*argv, "--quiet") == 0)
@@ -412,7 +412,7 @@ static const char *read_words(char **argv) {
       server.shut = 1;
     else if ((*argv)[0] != '-')
       path = *argv;
-    for (int mode = DNS_DROP; mode <= DNS_ONCE; mode++)
+    for (int mode = DNS_DROP; mode <= DNS_NX; mode++)
       if (strcmp(*argv, dns[mode]) == 0)
         server.dns_mode = mode;
   }

@@ -1,5 +1,5 @@
-/* dns: a name server on 127.0.0.1:53 that drops questions, gives no address,
- * or answers each kind of question once and then drops. For processes in a
+/* dns: a name server on 127.0.0.1:53 that drops questions, knows no name,
+ * gives no address, or answers each kind of question once and then drops. For processes in a
  * network namespace of their own.
  *
  * SPDX-License-Identifier: MIT */
@@ -11,8 +11,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum dns_mode { DNS_OFF, DNS_DROP, DNS_EMPTY, DNS_ONCE };
-enum { DNS_A = 1 };
+enum dns_mode { DNS_OFF, DNS_DROP, DNS_EMPTY, DNS_ONCE, DNS_NX };
+enum { DNS_A = 1, DNS_NO_NAME = 3 };
 
 
 static int dns_listen(void) {
@@ -57,6 +57,7 @@ static void dns_serve(int fd, enum dns_mode mode) {
   if (mode == DNS_ONCE && is_a && answered++)
     return;
   size = dns_fill(m, size, mode == DNS_ONCE && is_a);
+  m[3] |= mode == DNS_NX ? DNS_NO_NAME : 0;
   sendto(fd, m, (size_t)size, 0, (void *)&from, from_size);
 }
 
