@@ -280,6 +280,10 @@ local function fill_outcome(self, outcome, kind, billed)
   local count = account(self, outcome, kind, billed)
   local asked = self.err and self.err.retry_after
   outcome.code = kind == "ok" and 0 or err.code(kind)
+  local brief = kind == "timeout" and self.brief
+  if brief and ended - self.sent_at >= brief then
+    outcome.code = C.DROVER_ECANCELLED  -- we had no time: not the node's fault
+  end
   outcome.first_token_ms, outcome.token_ms = NAN, NAN
   if asked then
     outcome.retry_after = math.max(COOL_MIN, math.min(asked, COOL_MAX))
@@ -344,14 +348,14 @@ end
 -- ---- opening ----
 
 -- Send `call` to `row`, whose ticket `pick` holds. `limits`: deadlines in
--- seconds, and the request's serial number. The attempt, or nil and an error
--- (the ticket is settled then).
+-- seconds (`brief`: a total too short to blame the node), and the request's
+-- serial number. The attempt, or nil and an error (the ticket is settled then).
 function _M.open(state, row, pick, call, limits)
   local loop = loops.get()
   local self = setmetatable({
     state = state, row = row, pick = pick, call = call, gate = loop.gate(),
     sent_at = C.drover_clock(), handle = false, ended = false,
-    settled = false,
+    settled = false, brief = limits.brief,
     record = { node = row.id, kind = "lost", seconds = 0,
                maybe_billed = false },
   }, mt)

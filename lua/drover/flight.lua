@@ -20,6 +20,7 @@ local NAN = 0 / 0
 
 local LEAST = 0.001             -- seconds; 0 would mean no deadline
 local HELD_MAX = 4096           -- events before the first content
+local BRIEF = 5                 -- seconds; see FAULTS.md, Deadlines
 local limits = {}               -- of the send that is being made
 local serial = 0                -- of the last request
 local stats = ffi.new("drover_node_stats")
@@ -40,7 +41,7 @@ function _M.new(router, call, opts)
   return setmetatable({
     router = router, call = call, opts = opts, ledger = {}, serial = serial,
     pick = requests.pick(call, opts, router), begun = now,
-    deadline = now + opts.timeout.total,
+    deadline = now + opts.timeout.total, patience = opts.timeout.total,
     ended = false, cancelled = false, ambiguous = false, freed = false,
   }, mt)
 end
@@ -52,7 +53,9 @@ function mt:limits(now)
   limits.connect = timeout.connect
   limits.first_token = stream and timeout.first_token or 0
   limits.idle = stream and timeout.idle or 0
-  limits.total = math.max(LEAST, self.deadline - now)
+  local left = math.max(LEAST, self.deadline - now)
+  limits.total = left
+  limits.brief = left < math.min(BRIEF, self.patience / 2) and left or nil
   limits.serial = self.serial
   return limits
 end

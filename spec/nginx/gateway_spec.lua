@@ -92,6 +92,14 @@ describe("drover serve", function()
     end
   end)
 
+  it("blames no node for a caller who does not wait", function()
+    for _ = 1, 7 do                     -- five failures would be enough
+      assert.equal(504, (nginx.post(chat, model("hang"),
+                                    "-H 'x-request-timeout-ms: 20'")))
+    end
+    assert.equal(200, (nginx.post(chat, CHAT)))
+  end)
+
   it("repeats the caller's x-request-id", function()
     local _, _, head = nginx.post(chat, CHAT, "-H 'x-request-id: mine-7'")
     assert.matches("x%-request%-id: mine%-7", head)

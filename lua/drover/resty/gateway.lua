@@ -209,6 +209,7 @@ local function begin(asked)
     return fail(err)
   end
   flight.call.pass = true
+  flight.patience = router.timeout.total    -- ours, not the caller's
   on_abort(function() flight:cancel() end)
   if client_gone() then
     flight:abandoned()
