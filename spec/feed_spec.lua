@@ -156,7 +156,7 @@ end)
 
 
 describe("all nodes down", function()
-  it("get one probe a back-off each, over a minute", function()
+  it("get a probe in a second or two each, over a minute", function()
     local r, draw = router.with(3), lots(7)
     local sent, asked, soonest = 0, 0, 0
     run(r, 10, 60, function(now)
@@ -165,7 +165,7 @@ describe("all nodes down", function()
       local rc = C.drover_pick_node(r, p, now, draw(), router.err)
       if rc ~= 0 then
         assert.equal(C.DROVER_ENONODE, rc)
-        assert.is_true(p.wait > 0 and p.wait <= 40, tostring(p.wait))
+        assert.is_true(p.wait > 0 and p.wait <= 5, tostring(p.wait))
         soonest = math.max(soonest, p.wait)
         return
       end
@@ -173,35 +173,59 @@ describe("all nodes down", function()
       C.drover_ticket_sent(r, p)
       C.drover_ticket_done(r, p, router.outcome{ code = C.DROVER_ERESET }, now)
     end)
-    -- 5 to go out, then after at least 2.5, 5, 10, 20 s: 5 probes at most.
-    assert.is_true(sent >= 3 * 5 + 3 * 3 and sent <= 3 * (5 + 5),
+    -- 5 to go out, then a probe after 1 to 2 s each, and a tick.
+    assert.is_true(sent >= 3 * (5 + 20) and sent <= 3 * (5 + 60),
                    tostring(sent))
-    assert.is_true(soonest > 2)
+    assert.is_true(soonest > 0.5)
     assert.equal(1200, asked)
     router.close(r)
   end)
+end)
 
-  it("come back within a back-off and two probes when they are healed",
-     function()
-    local r, draw, good, bad = router.with(3), lots(9), 0, 0
-    run(r, 10, 60, function(now)
-      router.turn(r, now, draw(), { code = C.DROVER_EOVERLOADED })
-    end)
-    local longest = 0
-    for row = 1, 3 do
-      longest = math.max(longest, stat(r, row, 70).out_for)
-    end
-    run(r, 70 + longest, 5, function(now)
-      if router.turn(r, now, draw()) then
-        good = good + 1
-      else
-        bad = bad + 1
+
+-- A minute in which everything fails, then none of it: sends for each request
+-- of the minute, and which requests of the seconds behind it were answered.
+local function outage(nodes, code)
+  local r, draw = router.with(nodes), lots(5)
+  local asked, sent, answered, healed = 0, 0, {}, 70
+  run(r, 10, 70, function(now)
+    local p, ok = router.pick(), false
+    asked = asked + (now < healed and 1 or 0)
+    for attempt = 1, 3 do
+      if attempt > 1 and C.drover_retry_take(r, now) == 0
+         or C.drover_pick_node(r, p, now, draw(), router.err) ~= 0 then
+        break
       end
-    end)
-    assert.is_true(bad <= 2, tostring(bad))
-    assert.equal(100, good + bad)
-    router.close(r)
+      sent = sent + (now < healed and 1 or 0)
+      ok = now >= healed
+      C.drover_ticket_sent(r, p)
+      C.drover_ticket_done(r, p, router.outcome{ code = ok and 0 or code },
+                           now)
+      if ok then
+        break
+      end
+    end
+    if now >= healed + 5 then
+      answered[#answered + 1] = ok and 1 or nil
+    end
   end)
+  router.close(r)
+  return asked, sent, #answered
+end
+
+
+describe("a minute without any node", function()
+  for _, nodes in ipairs{ 1, 2, 3, 8 } do
+    for _, code in ipairs{ "EOVERLOADED", "ERESET" } do
+      it(("of %d that say %s is over 5 s after it is over"):format(nodes, code),
+         function()
+        local asked, sent, answered = outage(nodes, C["DROVER_" .. code])
+        assert.equal(1200, asked)
+        assert.is_true(sent > 0 and sent <= 1.2 * asked + 10, tostring(sent))
+        assert.is_true(answered >= 0.95 * 100, tostring(answered))
+      end)
+    end
+  end
 end)
 
 
