@@ -174,15 +174,19 @@ torture: $(call programs,torture)
 	@for p in $^; do ASAN_OPTIONS=detect_leaks=1 spec/part $$p "$$p"; done
 	@spec/part --sum
 
-# RUNS=N: N inputs of a fixed seed for each target; else TIME seconds of each.
-# The files of spec/fuzz/NAME/ are where a target starts from.
+# RUNS=N: N inputs of a fixed seed for each target (of those in Lua a tenth);
+# else TIME seconds of each. The files of spec/fuzz/NAME/ are where a target
+# starts from.
 BOUND = $(if $(filter 0,$(RUNS)),-max_total_time=$(TIME),-runs=$(RUNS) -max_total_time=240)
-fuzz: $(call programs,fuzz)
+fuzz: $(call programs,fuzz) $(BUILT)
 	@rm -rf build/parts
 	@mkdir -p build/crash
-	@printf '%s\n' $(notdir $^) | xargs -P2 -I{} spec/part fuzz/{} \
+	@printf '%s\n' $(notdir $(call programs,fuzz)) | xargs -P2 -I{} spec/part fuzz/{} \
 	  'build/fuzz/{} -seed=1 -max_len=4096 -timeout=10 -rss_limit_mb=2048 $(BOUND) \
 	   -artifact_prefix=build/crash/ $$(ls spec/fuzz/{}/* 2> /dev/null | paste -sd, | sed "s|^.|-seed_inputs=&|")'
+	@printf '%s\n' times errors stream config | xargs -P2 -I{} spec/part fuzz/lua.{} \
+	  'LUA_PATH="$(LUA_DIRS)" DROVER_LIB=build/libdrover.so \
+	   luajit spec/fuzz/lua/run.lua {} $$(($(RUNS) / 10)) $(TIME)'
 	@spec/part --sum
 
 kill: $(call programs,kill)
