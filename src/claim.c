@@ -13,7 +13,8 @@
 #include "node/upstream.h"
 #include "wait.h"
 
-enum { TRIES = 4, GLOBAL = DROVER_SCOPE_NODE };
+enum { TRIES = 4, GLOBAL = DROVER_SCOPE_NODE,
+       ROWS = 2 };                  /* of every claim: the node's, the whole */
 
 struct claim {                      /* one, on its way to a ticket */
   uint32_t node;
@@ -195,40 +196,53 @@ static void fill(struct drover_router *r, const drover_pick *p, uint32_t node,
 
 /* ---- taking ---- */
 
-/* The cells, and behind them what `c` wants of its names (NULL: it has none).
- * The fence keeps the record ahead of the cells that it is the record of. */
-static int take(struct drover_router *r, struct limit_ask *ask,
-                struct limit_claim *c, uint64_t *sum,
-                struct limit_refusal *no) {
-  static const uint32_t scopes[2] = { DROVER_SCOPE_NODE, DROVER_SCOPE_ROUTER };
-  for (int i = 0; i < TRIES; i++) {
-    ask->count = 2;
-    if (c) {
-      limit_hold_look(c, no);
-      if (no->kind)
-        return 0;
-      limit_hold_rows(c, ask);
-      __atomic_thread_fence(__ATOMIC_RELEASE);  /* partner: the reaper */
-    }
-    int full = limit_cells_take(&r->cells, ask, sum);
-    if (full == LIMIT_TAKEN && (!c || limit_hold_take(c, no)))
-      return 1;
-    if (full == LIMIT_TAKEN)
-      limit_cells_give(&r->cells, ask);
-    else if (full < 2)
-      *no = (struct limit_refusal){ scopes[full], DROVER_LIMIT_CONCURRENT,
-                                    ask->of[full].max, 0 };
-    else
-      limit_hold_full(c, (uint32_t)full - 2, no);
-    if (no->kind)
-      return 0;
-  }
-  *no = (struct limit_refusal){ DROVER_SCOPE_ROUTER, DROVER_LIMIT_TABLE, 0, 0 };
+/* One of the two rows that every claim has refuses. */
+static void is_full(const struct limit_ask *ask, int i,
+                    struct limit_refusal *no) {
+  *no = (struct limit_refusal){
+    i == 0 ? DROVER_SCOPE_NODE : DROVER_SCOPE_ROUTER,
+    DROVER_LIMIT_CONCURRENT, ask->of[i].max, 0 };
+}
+
+
+/* Without names only the cells. 1 when taken. */
+static inline int take_cells(struct drover_router *r,
+                             const struct limit_ask *ask, struct claim *at,
+                             struct limit_refusal *no) {
+  int full = limit_cells_take_two(&r->cells, ask, &at->sum);
+  if (full == LIMIT_TAKEN)
+    return 1;
+  is_full(ask, full, no);
   return 0;
 }
 
 
-/* The same, where there may be names. Their record lies beside the ticket. */
+/* The cells, and behind them what `c` wants of its names. 1 when taken; 0 and
+ * no refusal: a name has moved meanwhile. The fence keeps the record ahead of
+ * the cells that it is the record of. */
+static int take_once(struct drover_router *r, struct limit_ask *ask,
+                     struct limit_claim *c, uint64_t *sum,
+                     struct limit_refusal *no) {
+  ask->count = ROWS;
+  limit_hold_look(c, no);
+  if (no->kind)
+    return 0;
+  limit_hold_rows(c, ask);
+  __atomic_thread_fence(__ATOMIC_RELEASE);      /* partner: the reaper */
+  int full = limit_cells_take(&r->cells, ask, sum);
+  if (full >= ROWS)
+    limit_hold_full(c, (uint32_t)full - ROWS, no);
+  else if (full != LIMIT_TAKEN)
+    is_full(ask, full, no);
+  else if (limit_hold_take(c, no))
+    return 1;
+  else
+    limit_cells_give(&r->cells, ask);
+  return 0;
+}
+
+
+/* Where there may be names. Their record lies beside the ticket. */
 static int take_names(struct drover_router *r, const drover_pick *p,
                       struct limit_ask *ask, struct claim *at,
                       struct limit_refusal *no) {
@@ -237,10 +251,16 @@ static int take_names(struct drover_router *r, const drover_pick *p,
   c.holds = ticket_draft(r, at->number);
   list_names(r, p, at->node, &c, row);
   if (c.holds->count == 0)
-    return take(r, ask, NULL, &at->sum, no);
+    return take_cells(r, ask, at, no);
   fill(r, p, at->node, &c);
   at->holds = c.holds;
-  return take(r, ask, &c, &at->sum, no);
+  for (int i = 0; i < TRIES; i++)
+    if (take_once(r, ask, &c, &at->sum, no))
+      return 1;
+    else if (no->kind)
+      return 0;
+  *no = (struct limit_refusal){ DROVER_SCOPE_ROUTER, DROVER_LIMIT_TABLE, 0, 0 };
+  return 0;
 }
 
 
@@ -333,7 +353,7 @@ int claim_row(struct drover_router *r, drover_pick *p, uint32_t node,
   int named = p->limits[0] || p->limits[1] || p->limits[2] ||
               atom_get_u32(&r->shared->limited);
   if (!(named ? take_names(r, p, &ask, &at, &no)
-              : take(r, &ask, NULL, &at.sum, &no))) {
+              : take_cells(r, &ask, &at, &no))) {
     leave(r, p, &at);
     route_renew(r, node);
     return tell(r, p, node, &no, err);

@@ -182,8 +182,6 @@ static void settle(struct drover_router *r, struct ticket *t,
   static const drover_outcome left = { .code = DROVER_ECANCELLED,
                                        .first_token_ms = NAN, .token_ms = NAN };
   uint32_t member = (uint32_t)r->slot;
-  struct limit_ask ask = { .member = member, .tokens = t->tokens, .count = 2,
-                           .of = { { t->node, 0 }, { 0, 0 } } };
   drover_node *row = &r->table.rows[t->node];
   feed_node(r, t, o ? o : &left, now, rnd);
   if (t->sent)
@@ -194,7 +192,8 @@ static void settle(struct drover_router *r, struct ticket *t,
     settle_holds(r, t, h, o, now);
     limit_hold_drop(&r->keys, h, member, t->tokens);
   }
-  limit_cells_give(&r->cells, &ask);
+  limit_cells_drop(&r->cells, member, t->node, t->tokens);
+  limit_cells_drop(&r->cells, member, 0, t->tokens);
   /* Advisory: two that settle at once may lose one of these; the next claim
    * on the row, or the tick, writes the sum of the cells. */
   uint32_t on = atom_get_u32(&row->inflight);

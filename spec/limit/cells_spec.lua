@@ -9,6 +9,8 @@ struct limit_ask { uint32_t member, tokens, count; struct limit_row of[8]; };
 size_t limit_cells_stride(uint32_t members);
 int limit_cells_take(const struct limit_cells *c, const struct limit_ask *ask,
                      uint64_t *sum);
+int limit_cells_take_two(const struct limit_cells *c,
+                         const struct limit_ask *ask, uint64_t *sum);
 void limit_cells_give(const struct limit_cells *c,
                       const struct limit_ask *ask);
 void limit_cells_drop(const struct limit_cells *c, uint32_t member,
@@ -39,7 +41,7 @@ end
 
 
 local function take(cells, member, row, tokens, all_max, row_max)
-  return C.limit_cells_take(cells, ask(member, tokens,
+  return C.limit_cells_take_two(cells, ask(member, tokens,
     { { row, row_max }, { 0, all_max } }), sum)
 end
 

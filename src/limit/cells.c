@@ -31,24 +31,24 @@ uint64_t limit_cells_sum(const struct limit_cells *c, uint32_t row) {
 }
 
 
-static void raise_all(const struct limit_cells *c,
-                      const struct limit_ask *ask) {
-  uint64_t what = (uint64_t)ask->tokens << 32 | 1;
-  for (uint32_t i = 0; i < ask->count; i++)
-    atom_bump_u64(cell(c, ask->of[i].row, ask->member), what);
-}
-
-
 /* The first row of the list that is above its limit, or LIMIT_TAKEN. */
-static int above(const struct limit_cells *c, const struct limit_ask *ask,
-                 uint64_t *sum) {
+static inline int above(const struct limit_cells *c,
+                        const struct limit_ask *ask, uint32_t count,
+                        uint64_t *sum) {
   *sum = limit_cells_sum(c, ask->of[0].row);
   if ((uint32_t)*sum > ask->of[0].max)
     return 0;
-  for (uint32_t i = 1; i < ask->count; i++)
+  for (uint32_t i = 1; i < count; i++)
     if ((uint32_t)limit_cells_sum(c, ask->of[i].row) > ask->of[i].max)
       return (int)i;
   return LIMIT_TAKEN;
+}
+
+
+static inline void give(const struct limit_cells *c,
+                        const struct limit_ask *ask, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++)
+    limit_cells_drop(c, ask->member, ask->of[i].row, ask->tokens);
 }
 
 
@@ -57,19 +57,35 @@ static int above(const struct limit_cells *c, const struct limit_ask *ask,
  * refusal is looked at again, at most TRIES times, because the sum may have
  * held another claim that was about to give up; without that, two claims on
  * the last slot could refuse each other while it stays free. */
-int limit_cells_take(const struct limit_cells *c, const struct limit_ask *ask,
-                     uint64_t *sum) {
+static inline int take(const struct limit_cells *c,
+                       const struct limit_ask *ask, uint32_t count,
+                       uint64_t *sum) {
+  uint64_t what = (uint64_t)ask->tokens << 32 | 1;
   for (int i = 1;; i++) {
-    raise_all(c, ask);
+    for (uint32_t n = 0; n < count; n++)
+      atom_bump_u64(cell(c, ask->of[n].row, ask->member), what);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);    /* partner: all other claims' */
-    int full = above(c, ask, sum);
+    int full = above(c, ask, count, sum);
     if (full == LIMIT_TAKEN)
       return full;
-    limit_cells_give(c, ask);
+    give(c, ask, count);
     const struct limit_row *of = &ask->of[full];
     if (i == TRIES || (uint32_t)limit_cells_sum(c, of->row) >= of->max)
       return full;
   }
+}
+
+
+int limit_cells_take(const struct limit_cells *c, const struct limit_ask *ask,
+                     uint64_t *sum) {
+  return take(c, ask, ask->count, sum);
+}
+
+
+/* A function of its own, so that its loops are none: 4 ns of 70. */
+int limit_cells_take_two(const struct limit_cells *c,
+                         const struct limit_ask *ask, uint64_t *sum) {
+  return take(c, ask, 2, sum);
 }
 
 
@@ -86,8 +102,7 @@ void limit_cells_drop(const struct limit_cells *c, uint32_t member,
  * it. */
 void limit_cells_give(const struct limit_cells *c,
                       const struct limit_ask *ask) {
-  for (uint32_t i = 0; i < ask->count; i++)
-    limit_cells_drop(c, ask->member, ask->of[i].row, ask->tokens);
+  give(c, ask, ask->count);
 }
 
 

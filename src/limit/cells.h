@@ -62,6 +62,11 @@ int limit_cells_take(const struct limit_cells *c, const struct limit_ask *ask,
                      uint64_t *sum);
 
 
+/* The same for a list of two. */
+int limit_cells_take_two(const struct limit_cells *c,
+                         const struct limit_ask *ask, uint64_t *sum);
+
+
 /* Give back what was taken, from the first of the list on. The member's owner
  * only. */
 void limit_cells_give(const struct limit_cells *c,
