@@ -85,12 +85,12 @@ end
 -- Check the arguments. Returns nil or what is wrong.
 function _M.check(requests, opts)
   if type(requests) ~= "table" then
-    return "requests: must be a list, is a " .. type(requests)
+    return "requests: must be a list, " .. check.is(requests)
   end
   local why = check.list(requests, 0, "requests")
   if not why and opts ~= nil then
     if type(opts) ~= "table" then
-      return "opts: must be a table, is a " .. type(opts)
+      return "opts: must be a table, " .. check.is(opts)
     end
     why = check.fields(opts, all_fields, "opts")
   end

@@ -2,8 +2,8 @@
 -- range. Answers nil, or a sentence that begins with the field's path.
 --
 -- A row of a specification: { type, min, max, integer = , one_of = , later = }
--- where `type` may be several ("number|table"). A row that says `later` is a
--- field of the contract that is refused by name until it is built.
+-- where `type` may be several ("number|table", "number|false"). A row that says
+-- `later` is a field of the contract that is refused by name until it is built.
 --
 -- SPDX-License-Identifier: MIT
 local _M = {}
@@ -21,7 +21,13 @@ local function of_type(value, types)
     end
     sets[types] = set
   end
-  return set[type(value)] == true
+  return set[type(value)] == true or value == false and set["false"] == true
+end
+
+
+-- What a value is instead of what it must be.
+function _M.is(value)
+  return value == nil and "is missing" or "is a " .. type(value)
 end
 
 
@@ -55,7 +61,7 @@ function _M.value(value, row)
     return "not built yet"
   end
   if not of_type(value, row[1]) then
-    return "must be a " .. row[1]:gsub("|", " or ") .. ", is a " .. type(value)
+    return "must be a " .. row[1]:gsub("|", " or ") .. ", " .. _M.is(value)
   end
   if type(value) == "number" then
     local why = in_range(value, row)

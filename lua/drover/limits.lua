@@ -23,12 +23,12 @@ local CENT, DOLLARS_MAX = 1e-6, 1e9
 local NAMED_MAX = 65536
 local DAY = 1440                -- minutes
 
-local rate = { "number|boolean", 1, RATE_MAX, integer = true }
-local dollars = { "number|boolean", CENT, DOLLARS_MAX }
+local rate = { "number|false", 1, RATE_MAX, integer = true }
+local dollars = { "number|false", CENT, DOLLARS_MAX }
 
 local own_fields = {
   rpm = rate, tpm = rate,
-  concurrent = { "number|boolean", 1, COUNT_MAX, integer = true },
+  concurrent = { "number|false", 1, COUNT_MAX, integer = true },
   dollars_per_day = dollars, dollars_per_month = dollars,
   burst = { "table" },
 }
@@ -56,6 +56,7 @@ end
 
 local named_fields = with(own_fields, { named = { "table" } })
 local all_fields = with(own_fields, {
+  concurrent = { "number", 1, COUNT_MAX, integer = true },
   wait = { "number", 0, 86400 }, per = { "table" }, redis = { "table" },
 })
 
@@ -65,11 +66,6 @@ local all_fields = with(own_fields, {
 -- The fields of one L; nil and what is wrong.
 local function read_own(l, spec, where)
   local why = check.fields(l, spec, where)
-  for name in pairs(own_fields) do
-    if not why and l[name] == true then
-      why = where .. "." .. name .. ": must be a number, or false for none"
-    end
-  end
   if not why and l.burst then
     why = check.fields(l.burst, burst_fields, where .. ".burst")
   end
@@ -127,7 +123,7 @@ local function read_scope(l, where)
   local named, count = {}, 0
   for name, other in pairs(l.named or {}) do
     local at = where .. ".named[" .. tostring(name):sub(1, 64) .. "]"
-    if type(name) ~= "string" or type(other) ~= "table" then
+    if type(name) ~= "string" or name == "" or type(other) ~= "table" then
       return nil, at .. ": must be a table by a name"
     end
     local one
@@ -172,9 +168,6 @@ function _M.read(limits, where)
   limits = limits or {}
   local own, why = read_own(limits, all_fields, where)
   why = why or check_bursts(own, where)
-  if not why and limits.concurrent == false then
-    why = where .. ".concurrent: must be a number"
-  end
   local per, store
   if not why then
     per, why = read_per(limits.per or {}, where .. ".per")
@@ -365,8 +358,8 @@ local kinds = {
 
 local sentences = {
   concurrent = "as many requests as may be are in flight",
-  rpm = "the requests of this minute are used up",
-  tpm = "the tokens of this minute are used up",
+  rpm = "requests come faster than the rate and its burst allow",
+  tpm = "tokens are used faster than the rate and its burst allow",
   dollars_per_day = "the dollars of 24 hours are used up",
   dollars_per_month = "the dollars of 30 days are used up",
   upstream = "the nodes' own limits are reached",

@@ -60,7 +60,7 @@ local pick_t = ffi.typeof("drover_pick")
 
 local function check_message(m)
   if type(m) ~= "table" then
-    return ": must be a table, is a " .. type(m)
+    return ": must be a table, " .. check.is(m)
   end
   local role, content = m.role, m.content
   if type(role) ~= "string" or role == "" then
@@ -78,7 +78,7 @@ end
 -- The first sentence about a message that is wrong, or nil.
 local function check_messages(messages)
   if type(messages) ~= "table" then
-    return "messages: must be a list, is a " .. type(messages)
+    return "messages: must be a list, " .. check.is(messages)
   end
   if #messages == 0 then
     return "messages: must be a list with at least 1 entry"
@@ -142,7 +142,7 @@ function _M.options(opts, timeout)
     return { timeout = timeout }
   end
   if type(opts) ~= "table" then
-    return nil, "opts: must be a table, is a " .. type(opts)
+    return nil, "opts: must be a table, " .. check.is(opts)
   end
   local why = check.fields(opts, _M.opts_fields, "opts")
   if why then
@@ -206,7 +206,7 @@ local function parts(request)
     return checked, text, nil, true
   elseif not text then
     if type(request) ~= "table" then
-      return nil, nil, "request: must be a table, is a " .. type(request)
+      return nil, nil, "request: must be a table, " .. check.is(request)
     end
     return request, nil
   end
@@ -251,7 +251,7 @@ end
 -- Check and measure a request of which only the decision is wanted.
 function _M.decision(request)
   if type(request) ~= "table" then
-    return nil, "request: must be a table, is a " .. type(request)
+    return nil, "request: must be a table, " .. check.is(request)
   end
   if request.model ~= nil and type(request.model) ~= "string" then
     return nil, "model: must be a string"

@@ -53,7 +53,7 @@ local function asked(decide, e, count, request)
   end
   if wait ~= nil and (type(wait) ~= "number" or wait ~= wait or wait < 0) then
     return "stop", nil, err.new("internal", "the retry function's wait must "
-                                            .. "be a number of seconds")
+                                            .. "be seconds, 0 or more")
   end
   return verdict, wait
 end

@@ -157,7 +157,7 @@ function mt:done(outcome)
   local why = type(outcome) ~= "table" and "must be a table"
               or check.fields(outcome, fields, "outcome")
               or not err.is_kind(outcome.kind or "ok")
-                 and "kind: must be ok or an err.kind"
+                 and "outcome.kind: must be ok or an err.kind"
   if why then
     error("ticket:done: " .. why, 2)
   end

@@ -352,7 +352,8 @@ end
 function _M.refused()
   local status = ngx.status
   header["x-request-id"] = request_id()
-  refuse(status, status == 413 and "The body is too large."
+  refuse(status, status == 413
+         and "The body is larger than " .. settings.max_body .. " bytes."
          or "nginx refused the request (" .. status .. ").")
 end
 
