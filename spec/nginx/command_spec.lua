@@ -83,7 +83,7 @@ describe("the drover command", function()
     nginx.write(conf, "return { router = { nodes = { { url = 'local:" .. model
                       .. "' } } } }")
     for words, lead in pairs{
-      ["serve --config " .. conf] = conf .. ": nodes[1].url: " .. model,
+      ["serve --config " .. conf] = conf .. ": router.nodes[1].url: " .. model,
       ["serve --model " .. model] = model,
       ["chat --model " .. model .. " hi"] = model,
     } do

@@ -97,13 +97,19 @@ describe("a reload", function()
   end)
 
   it("keeps the old configuration when the new one is wrong", function()
-    nginx.write(server.dir .. "/gateway.lua", "return { router = 5 }")
-    nginx.signal(server.pid, HUP)
-    local said = nginx.until_true(function()
-      return server:log():find("gateway.lua: router: must be a table", 1, true)
-    end, 5)
-    assert.truthy(said, server:log())
-    assert.equal(200, (nginx.get(server.url .. "/health")))
+    for text, why in pairs{
+      ["5"] = "router: must be a table",
+      ["{ limits = { rpm = 0 } }"] = "router.limits.rpm: must be 1 to",
+    } do
+      nginx.write(server.dir .. "/gateway.lua", "return { router = " .. text
+                                                .. ", workers = 1 }")
+      nginx.signal(server.pid, HUP)
+      local said = nginx.until_true(function()
+        return server:log():find("/gateway.lua: " .. why, 1, true)
+      end, 5)
+      assert.truthy(said, server:log())
+      assert.equal(200, (nginx.get(server.url .. "/health")))
+    end
   end)
 
   it("lets 50 running streams end whole when told to quit", function()

@@ -98,10 +98,10 @@ local function check_router(settings, file)
   local given, wrong = plain(settings.router)
   if not given then return file .. ": " .. wrong end
   local ok, router, err = pcall(require("drover").new, given)
-  if not ok or not router then
-    local why = tostring(ok and err.message or router)
+  local why = config.wrong(ok, router, err)
+  if why then
     return file and file .. ": " .. why
-           or (why:gsub("^nodes%[1%]%.url: ", ""))
+           or (why:gsub("^router%.nodes%[1%]%.url: ", ""))
   end
   router:close()
 end

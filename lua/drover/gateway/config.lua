@@ -219,6 +219,15 @@ function _M.check(given)
 end
 
 
+-- What is wrong with `router`, or nil, of what pcall(drover.new, router) gave.
+function _M.wrong(ok, router, err)
+  if ok and router then return nil end
+  local why = tostring(ok and err.message or router)
+  if not ok or why:find("^nodes%[") then return "router." .. why end
+  return why
+end
+
+
 -- Run the text of a configuration. nil, reason on failure.
 function _M.parse(text, name)
   local chunk, why = load(text, "=" .. name, "t", environment())

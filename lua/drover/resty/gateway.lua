@@ -44,10 +44,12 @@ function _M.init(path, dir)
     error(why, 0)
   end
   resty.folder(dir)
-  router, why = drover.new(settings.router)
-  if not router then
-    error(path .. ": " .. tostring(why), 0)
+  local ok, made, e = pcall(drover.new, settings.router)
+  why = config.wrong(ok, made, e)
+  if why then
+    error(path .. ": " .. why, 0)
   end
+  router = made
   keys = key_ring.new(settings.keys)
   started = ngx.time()
 end
