@@ -72,11 +72,12 @@ local function check_key(entry)
   local key, name = entry.key, entry.name
   if type(key) ~= "string" or #key < 8 or #key > KEY_MAX
      or not key:match("^[\33-\126]+$") then
-    return ".key", "must be 8 to " .. KEY_MAX .. " visible ASCII characters"
+    return ".key", "must be a text of 8 to " .. KEY_MAX
+                   .. " visible ASCII characters"
   end
   if name ~= nil and (type(name) ~= "string" or not name:match("^[%w%._@-]+$")
                       or #name > 64) then
-    return ".name", "must be a short name of letters, digits and ._@-"
+    return ".name", "must be 1 to 64 letters, digits and ._@-"
   end
   if entry.limits ~= nil and type(entry.limits) ~= "table" then
     return ".limits", "must be a table"
