@@ -43,6 +43,7 @@ function _M.new(router, call, opts)
     pick = requests.pick(call, opts, router), begun = now,
     deadline = now + opts.timeout.total, patience = opts.timeout.total,
     ended = false, cancelled = false, ambiguous = false, freed = false,
+    sent = false,
   }, mt)
 end
 
@@ -249,8 +250,13 @@ local function send(self, row)
 end
 
 
--- Send until one attempt stands. Returns it, or nil and the error.
+-- Send until one attempt stands. Returns it, or nil and the error. Once: what
+-- was paid and tried is that of one request.
 function mt:run()
+  if self.sent then
+    error("a flight is sent once; begin another", 3)
+  end
+  self.sent = true
   if self.cancelled then
     return self:fail(err.new(self.cancelled, nil, { phase = "pick" }))
   end

@@ -263,6 +263,16 @@ describe("a failed request", function()
     assert.equal(0, pool.router:stats().inflight)
   end)
 
+  it("is sent once, however often it is asked for", function()
+    over({ { testing.reply "one" }, { testing.reply "two" } })
+    local flight = assert(pool.router:begin(request()))
+    assert(flight:reply())
+    assert.has_error(function() flight:reply() end,
+                     "a flight is sent once; begin another")
+    assert.equal(0, #pool.servers[2]:requests())
+    assert.equal(0, pool.router:stats().inflight)
+  end)
+
   it("is not sent again behind the deadline, whatever took the time", function()
     over({ { testing.error(503, "full") }, { testing.reply "late" } }, {
       retry = function()
