@@ -14,6 +14,7 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local drover = require "drover"
+local fail = require "bench.fail"
 local faults = require "bench.soak_faults"
 local nginx = require "spec.support.nginx"
 local random = require "drover.random"
@@ -385,6 +386,14 @@ local function in_use(text)
 end
 
 
+-- The one figure of time, against its control in the same run.
+local function judge_refused(upstream)
+  local m = fail.measure(upstream.url .. "/v1", 1000)
+  say(m.more_ms <= fail.MOST_MS and m.lost == 0, "a refused connection costs "
+      .. "%.2f ms more at p99", m.more_ms)
+end
+
+
 local function spawn(run, upstream)
   local dir, pids = nginx.folder(), {}
   for index = 1, WORKERS do
@@ -420,6 +429,7 @@ function _M.main(count)
   if clean == WORKERS then
     in_use(judge(router, upstream, sums, count))
     judge_memory(sums)
+    judge_refused(upstream)
   end
   upstream:stop()
   print(string.format("%d requests in %.0f s, %d in flight, %d workers", count,
