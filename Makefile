@@ -194,7 +194,7 @@ kill: $(call programs,kill)
 	@for p in $^; do spec/part $$p "$$p"; done
 	@spec/part --sum
 
-# 100,000 requests, then kills and reloads under load; some minutes.
+# 100,000 requests, 500 kills, reloads under load and streams; some minutes.
 proof: all tools
 	@LUA_PATH="$(LUA_DIRS)" luajit bench/siege.lua
 

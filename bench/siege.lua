@@ -8,7 +8,8 @@
 -- flight. Storm: under load, a worker is stopped, its sockets are listed, and
 -- it is killed with -9, once a second, while the gateway is reloaded. Then a
 -- request may have failed only if its connection was on a killed worker, and
--- attempts - lost <= bodies <= attempts.
+-- attempts - lost <= bodies <= attempts. Kills: workers are killed as fast as
+-- they come back. Reloads: with streams open, all of which arrive whole.
 --
 -- SPDX-License-Identifier: MIT
 local nginx = require "spec.support.nginx"
@@ -16,6 +17,7 @@ local nginx = require "spec.support.nginx"
 local _M = {}
 
 local KILL, STOP, HUP = 9, 19, 1
+local WORKERS = 4
 local now = nginx.now
 local SLACK = 0.05                    -- seconds of the clock's reading
 
@@ -152,6 +154,91 @@ function _M.storm(server, upstream, seconds, reloads)
 end
 
 
+-- Load, while `count` workers are killed, each as soon as there are four.
+function _M.kills(server, upstream, count)
+  local before, attempts0, lost0 = upstream:counts(), attempts_of(server)
+  local out = { kills = 0, held = 0 }
+  local load = nginx.start(string.format(
+    "build/bin/load --port %d --close --warm 0 -c 32 -n 100000000 "
+    .. "--seconds %d", server.port, count))
+  for turn = 1, count do
+    local pids
+    nginx.until_true(function()
+      pids = server:workers()
+      return #pids >= WORKERS
+    end, 5)
+    out.held = out.held + (nginx.metric(server.url, "drover_inflight") > 0
+                           and 1 or 0)
+    local pid = pids[turn % #pids + 1]
+    if pid and nginx.signal(pid, KILL) then out.kills = out.kills + 1 end
+  end
+  load:stop()
+  out.drained = drained(server)
+  local attempts, lost = attempts_of(server)
+  out.attempts, out.lost = attempts - attempts0, lost - lost0
+  out.bodies = upstream:counts() - before
+  return out
+end
+
+
+-- Is this what the upstream sent for a stream of so many pieces, byte for
+-- byte? Only the clock in each piece is not known.
+local function is_whole(text, pieces)
+  local shape = "data: {\"id\":\"chatcmpl-bench\",\"object\":"
+    .. "\"chat.completion.chunk\",\"created\":1700000000,\"model\":"
+    .. "\"bench\",\"choices\":[{\"index\":0,\"delta\":%s,"
+    .. "\"finish_reason\":%s}]}\n\n"
+  local at = 1
+  for i = 0, pieces - 1 do
+    local clock = text:match("^" .. i .. "@(%d+) ", at + #shape:match("^(.-)%%")
+                             + #"{\"content\":\"")
+    if not clock or #clock ~= 19 then return false, "piece " .. i end
+    local want = shape:format("{\"content\":\"" .. i .. "@" .. clock .. " \"}",
+                              "null")
+    if text:sub(at, at + #want - 1) ~= want then return false, "piece " .. i end
+    at = at + #want
+  end
+  local tail = shape:format("{}", "\"stop\"") .. "data: [DONE]\n\n"
+  return text:sub(at) == tail, "the end"
+end
+
+
+-- `reloads` reloads while `count` streams of `pieces` pieces are open.
+function _M.reloads(server, reloads, count, pieces)
+  local out = { reloads = 0, whole = 0, open = math.huge }
+  local dir, streams = nginx.folder(), {}
+  local body = "{\"model\":\"bench\",\"stream\":true,\"messages\":"
+    .. "[{\"role\":\"user\",\"content\":\"go\"}]}"
+  nginx.write(dir .. "/body", body)
+  for i = 1, count do
+    streams[i] = nginx.start("curl -sS -N --max-time 120 --data-binary @" .. dir
+      .. "/body -H \"content-type: application/json\" " .. server.url
+      .. "/v1/chat/completions")
+  end
+  nginx.until_true(function()
+    return nginx.metric(server.url, "drover_inflight") >= count
+  end)
+  for _ = 1, reloads do
+    local before = table.concat(server:workers(), " ")
+    nginx.signal(server.pid, HUP)
+    out.reloads = out.reloads + 1
+    nginx.until_true(function()
+      return table.concat(server:workers(), " ") ~= before
+    end, 5)
+    out.open = math.min(out.open, nginx.metric(server.url, "drover_inflight"))
+  end
+  for i, stream in ipairs(streams) do
+    nginx.until_true(function() return not stream:alive() end, 120)
+    local ok, where = is_whole(nginx.read(stream.dir .. "/out"), pieces)
+    out.whole = out.whole + (ok and 1 or 0)
+    out.wrong = out.wrong or not ok and "stream " .. i .. ", " .. where
+                .. ": " .. stream:log() or nil
+  end
+  out.drained = drained(server)
+  return out
+end
+
+
 function _M.start()
   local upstream = nginx.upstream()
   local server = nginx.serve(CONFIG:format(upstream.url))
@@ -189,16 +276,51 @@ local function judge_storm(s)
 end
 
 
+local function judge_kills(k)
+  return say("kills: %d, %d of them with requests in flight", k.kills > 0
+             and k.held > k.kills / 2, k.kills, k.held)
+       + say("attempts %d - lost %d <= bodies %d <= attempts",
+             k.attempts - k.lost <= k.bodies and k.bodies <= k.attempts,
+             k.attempts, k.lost, k.bodies)
+       + say("nothing in flight by the second tick", k.drained)
+end
+
+
+local function judge_reloads(r, count)
+  return say("%d reloads with %d streams open: %d arrived byte for byte%s",
+             r.whole == count and r.open >= count, r.reloads, r.open, r.whole,
+             r.wrong and "; " .. r.wrong or "")
+       + say("nothing in flight at the end", r.drained)
+end
+
+
+-- Streams slow enough to be open through all reloads.
+local function reload_all(reloads, count, pieces, gap)
+  local upstream = nginx.upstream("--chunks " .. pieces .. " --gap " .. gap)
+  local server = nginx.serve(CONFIG:format(upstream.url))
+  local r = _M.reloads(server, reloads, count, pieces)
+  server:stop()
+  upstream:stop()
+  return r
+end
+
+_M.reload_all = reload_all
+
+
 function _M.main(short)
   local server, upstream = _M.start()
   local wrong = judge_calm(_M.calm(server, upstream, short and 5000 or 100000))
   wrong = wrong + judge_storm(_M.storm(server, upstream, short and 4 or 20,
                                        short and 3 or 10))
+  wrong = wrong + judge_kills(_M.kills(server, upstream, short and 30 or 500))
   server:stop()
   upstream:stop()
+  local streams = short and 10 or 50
+  wrong = wrong + judge_reloads(reload_all(short and 3 or 20, streams,
+                                           short and 200 or 500, 50), streams)
   local alerts = server:log():match("[^\n]*%[alert%][^\n]*")
   local crashed = "exited on signal"
-  print(string.format("%d passed, %d failed", 6 - wrong, wrong))
+  print(string.format("%d passed, %d failed", 11 - wrong, wrong))
   if alerts and not alerts:find(crashed, 1, true) then print(alerts) end
   return wrong == 0 and 0 or 1
 end
