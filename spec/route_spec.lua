@@ -85,6 +85,11 @@ describe("opening a router", function()
     assert.is_nil(b)
     assert.equal(C.DROVER_ERESOURCE, code)
     assert.matches("made for 8 nodes", text)
+    b, code, text = router.open{ name = "route.b", shared = true,
+                                 queue_max = 1001 }
+    assert.is_nil(b)
+    assert.equal(C.DROVER_ERESOURCE, code)
+    assert.matches('queue.size: router "route.b" was made for 1000', text)
     router.close(assert(router.open{ name = "route.b", shared = true,
                                      nodes_max = 4 }))
     router.close(a)

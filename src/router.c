@@ -134,14 +134,17 @@ static int fits(struct zone *z, const drover_router_config *c,
                 drover_err *err) {
   const struct hall_shared *s = zone_span(z, SPAN_ROUTER);
   if (c->nodes_max <= s->nodes_max && c->members_max <= s->members_max &&
-      c->tickets_max <= s->tickets_max && c->keys_max <= s->keys_max &&
-      c->queue_max <= s->queue_max)
-    return DROVER_OK;
+      c->tickets_max <= s->tickets_max && c->keys_max <= s->keys_max) {
+    if (c->queue_max <= s->queue_max)
+      return DROVER_OK;
+    return drover_fail(err, DROVER_ERESOURCE, "queue.size: router \"%s\" was "
+                       "made for %u: restart to have more", c->name,
+                       s->queue_max);
+  }
   return drover_fail(err, DROVER_ERESOURCE, "router \"%s\" was made for %u "
-                     "nodes, %u members, %u tickets, %u names, %u in the "
-                     "queue: restart to have more", c->name, s->nodes_max,
-                     s->members_max, s->tickets_max, s->keys_max,
-                     s->queue_max);
+                     "nodes, %u members, %u tickets, %u names: restart to have "
+                     "more", c->name, s->nodes_max, s->members_max,
+                     s->tickets_max, s->keys_max);
 }
 
 
@@ -223,6 +226,8 @@ int drover_router_open(drover_router **out, const drover_router_config *c,
     return rc;
   }
   lay_out(r);
+  if (c->queue_max)
+    r->queue.room = c->queue_max;   /* a smaller one than the zone's */
   *out = r;
   return DROVER_OK;
 }

@@ -245,7 +245,7 @@ int drover_wait_begin(drover_router *r, drover_port *port, drover_pick *p,
     ring_close(ask.token);
     return drover_fail(err, DROVER_EOVERLOADED, rc == DROVER_ETIMEOUT
                        ? "its turn in the queue would come too late"
-                       : "all %u places of the queue are taken", r->queue.max);
+                       : "all %u places of the queue are taken", r->queue.room);
   }
   w->place = at.place;
   w->serial = at.serial;

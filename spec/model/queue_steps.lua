@@ -23,7 +23,7 @@ struct queue_shared_head {
 };
 struct limit_queue { struct queue_shared_head *shared;
                      struct queue_entry *entries; void *groups;
-                     uint32_t max, mask; };
+                     uint32_t max, room, mask; };
 struct queue_ask {
   uint64_t tenant, model, bell, token;
   double deadline, wait;

@@ -16,7 +16,7 @@ struct queue_entry {
   uint16_t only, row, scope, kind;
 };
 struct limit_queue { uint32_t *shared; struct queue_entry *entries;
-                     void *groups; uint32_t max, mask; };
+                     void *groups; uint32_t max, room, mask; };
 struct queue_ask {
   uint64_t tenant, model, bell, token;
   double deadline, wait;

@@ -29,7 +29,7 @@ struct limit_queue limit_queue_view(void *span, uint32_t max) {
   struct queue_shared *s = span;
   struct queue_entry *entries = (struct queue_entry *)(s + 1);
   return (struct limit_queue){
-    .shared = s, .entries = entries, .max = max,
+    .shared = s, .entries = entries, .max = max, .room = max,
     .groups = (struct queue_group *)(entries + max),
     .mask = groups_of(max) - 1,
   };
@@ -144,7 +144,7 @@ int limit_queue_enter(const struct limit_queue *q, const struct queue_ask *ask,
   int rc = hopeless(q, ask, now, retry);
   if (rc)
     return rc;
-  for (uint32_t i = 0; i < q->max; i++) {
+  for (uint32_t i = 0; i < q->room; i++) {
     struct queue_entry *e = &q->entries[i];
     uint64_t word = queue_load(&e->word);
     uint32_t serial = queue_serial(word) + 1;
@@ -163,7 +163,7 @@ int limit_queue_enter(const struct limit_queue *q, const struct queue_ask *ask,
     return DROVER_OK;
   }
   double rate = atom_get_f64(&q->shared->rate);
-  *retry = fmax(ask->wait, rate > 0 ? q->max / rate : RETRY);
+  *retry = fmax(ask->wait, rate > 0 ? q->room / rate : RETRY);
   return DROVER_ERESOURCE;
 }
 

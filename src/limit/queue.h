@@ -75,6 +75,7 @@ struct limit_queue {                /* a view: all of it lies in the zone */
   struct queue_entry  *entries;
   struct queue_group  *groups;
   uint32_t max;
+  uint32_t room;                    /* of max, how many this handle may fill */
   uint32_t mask;                    /* of the groups: their number - 1 */
 };
 

@@ -224,7 +224,7 @@ end
 function _M.wrong(ok, router, err)
   if ok and router then return nil end
   local why = tostring(ok and err.message or router)
-  if not ok or why:find("^nodes%[") then return "router." .. why end
+  if not ok or why:find("^%l+[%.%[]") then return "router." .. why end
   return why
 end
 
