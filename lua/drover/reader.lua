@@ -318,7 +318,8 @@ local function body_verdict(attempt)
   if status ~= 200 then
     return _M.upstream_error(attempt, body, "decode")
   end
-  if attempt.call.pass and passes(attempt, body) then
+  local call = attempt.call
+  if call.pass and not call.stream and passes(attempt, body) then
     return nil
   end
   local reply, why, is_error, code = attempt.row.provider.decode(body)
@@ -331,7 +332,7 @@ local function body_verdict(attempt)
   end
   attempt.reply = reply
   attempt.usage = type(reply.usage) == "table" and reply.usage or nil
-  if attempt.call.stream then
+  if call.stream then
     push_reply(attempt, reply)
   end
 end

@@ -106,7 +106,10 @@ describe("a gateway's caller that", function()
     upstream = fault_server.start{ "--quiet" }
     server = nginx.serve(([[return { workers = 1, max_body = 4194304,
       router = { nodes = { { id = "up", url = "%s/f/ok/v1",
-                             models = { "m" } } } } }]]):format(upstream.url))
+                             models = { "m" } },
+                           { id = "whole", url = "%s/f/whole/v1",
+                             models = { "w" } } } } }]]):format(upstream.url,
+                                                                upstream.url))
     port = server.url:match(":(%d+)$")
   end)
   teardown(function()
@@ -126,6 +129,15 @@ describe("a gateway's caller that", function()
   local BODY = '{"model":"m",' .. ASK .. "}"
   local SIZE = "Content-Length: " .. #BODY .. "\r\n"
   local CHUNKED = ("%x\r\n%s\r\n0\r\n\r\n"):format(#BODY, BODY)
+
+  it("asks for a stream gets one, where the node sends it whole", function()
+    local status, text = nginx.post(server.url .. "/v1/chat/completions",
+                                    '{"model":"w","stream":true,' .. ASK .. "}")
+    assert.equal(200, status)
+    assert.matches('^data: {.*"content":".*"finish_reason":"stop".*\n\n'
+                   .. "data: %[DONE%]\n\n$", text)
+    upstream:reset()
+  end)
 
   it("row 68: asks properly is answered", function()
     assert.matches("^HTTP/1.1 200", raw(HEAD .. SIZE .. "\r\n" .. BODY))
