@@ -59,7 +59,9 @@ function _M.list(base, key)
   if sink.failure then return nil, sink.failure end
   local answer = sink.status == 200 and json.decode(sink.body or "")
   local rows = type(answer) == "table" and answer.data
-  if type(rows) ~= "table" then
+  if sink.status == 401 then
+    return nil, "it refuses the key in DROVER_API_KEY, or wants one (HTTP 401)"
+  elseif type(rows) ~= "table" then
     return nil, "it gave no list of models (HTTP " .. tostring(sink.status)
                 .. "); name one with --name"
   end
@@ -69,6 +71,7 @@ function _M.list(base, key)
       names[#names + 1] = row.id
     end
   end
+  if #names == 0 then return nil, "it lists no models; name one with --name" end
   return names
 end
 
