@@ -366,8 +366,13 @@ local function judge_memory(sums)
     values[pair[1]] = values[pair[1]] or {}
     table.insert(values[pair[1]], pair[2])
   end
-  local most = math.max(unpack(values.growth))
-  say(most < GROWTH_MAX, "memory grows by at most %.3f bytes a request", most)
+  local sum = 0
+  for _, growth in ipairs(values.growth) do
+    sum = sum + growth
+  end
+  say(sum / WORKERS < GROWTH_MAX, "memory grows by %.3f bytes a request; at "
+      .. "most, in one of the workers, %.3f", sum / WORKERS,
+      math.max(unpack(values.growth)))
   local before = math.max(unpack(values.files))  -- not all had to wait yet
   say(math.max(unpack(values.files_after)) <= before, "descriptors before %s, after %s",
       table.concat(values.files, " "), table.concat(values.files_after, " "))
@@ -388,7 +393,7 @@ end
 
 -- The one figure of time, against its control in the same run.
 local function judge_refused(upstream)
-  local m = fail.measure(upstream.url .. "/v1", 1000)
+  local m = fail.measure(upstream.url .. "/v1", 2500)
   say(m.more_ms <= fail.MOST_MS and m.lost == 0, "a refused connection costs "
       .. "%.2f ms more at p99", m.more_ms)
 end

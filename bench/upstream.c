@@ -39,7 +39,8 @@ struct conn {
   int     fd;
   int     sent;                     /* chunks of the running stream */
   int     busy;                     /* a reply is due */
-  int     posted;                   /* it has had a POST */
+  int     asked;                    /* it has had a GET */
+  int64_t born_ns;
   size_t  used;
   int64_t due_ns;                   /* of the next write; 0: none */
   struct plan plan;
@@ -277,11 +278,13 @@ static int answer_canaries(struct server *s, struct conn *c) {
 }
 
 
-/* Close the connections of POSTs that wait for another. */
+/* Close the connections that wait for a POST. One that has just come may be
+ * about to GET. */
 static void drop_idle(struct server *s) {
+  int64_t old = clock_ns() - 500000000;
   for (int fd = 0; fd < CONNS_MAX; fd++) {
     struct conn *c = s->conns[fd];
-    if (c && c->posted && !c->busy && !c->used)
+    if (c && !c->asked && !c->busy && !c->used && c->born_ns < old)
       drop(s, c);
   }
 }
@@ -315,12 +318,13 @@ static int take_request(struct server *s, struct conn *c, size_t body,
   c->in[size] = 0;
   int rc = 0;
   if (!strncmp(c->in, "GET ", 4)) {
+    c->asked = 1;
     rc = answer_get(s, c);
   } else {
     s->bodies++;
     memcpy(s->last, c->in, size);
     s->last_size = size;
-    c->busy = c->posted = 1;
+    c->busy = 1;
     make_plan(s, c, c->in + body);
     if (c->plan.delay_ns) time_at(s, c, clock_ns() + c->plan.delay_ns);
     else if (!c->plan.hang) rc = answer(s, c);
@@ -399,6 +403,7 @@ static void accept_all(struct server *s) {
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     c->fd = fd;
+    c->born_ns = clock_ns();
     s->conns[fd] = c;
     s->open++;
     struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.fd = fd };
