@@ -59,6 +59,12 @@ describe("gateway.config", function()
     { "keys = { 'secret' }", "keys%[1%]: must be a table" },
     { "keys = { { key = 'short' } }", "keys%[1%]%.key: must be" },
     { "keys = { { key = '12345678', nam = 'x' } }", "keys%[1%]%.nam: is no" },
+    { "keys = { { key = '12345678', priority = 'high' } }",
+      "keys%[1%]%.priority: must be one of interactive" },
+    { "keys = { { key = { env = 'DROVER_NO_SUCH' } } }",
+      "keys%[1%]%.key: " },
+    { "keys = { { key = { path = 'x' } } }", "keys%[1%]%.key: " },
+    { "keys = { { key = { file = '/dev/null' } } }", "keys%[1%]%.key: " },
     { "keys = { { key = '12345678', name = 'a', limits = 5 } }",
       "keys%[1%]%.limits: must be a table" },
     { "keys = { { key = '12345678', limits = {} } }",
@@ -89,6 +95,19 @@ describe("gateway.config", function()
     assert.equal(9, tenant.named.a.rpm)
     assert.equal(2, tenant.named.b.rpm)
     assert.equal(5, tenant.tpm)
+  end)
+
+  it("reads a key from where it lies, and its caller's priority", function()
+    local path = os.tmpname()
+    local file = assert(io.open(path, "w"))
+    file:write("sesame-open-1\n")
+    file:close()
+    local settings = assert(read(("keys = { { key = { file = %q }, name = 'a', "
+      .. "priority = 'batch' } }, "):format(path) .. NODES))
+    os.remove(path)
+    local ring = require("drover.gateway.keys").new(settings.keys)
+    local caller = ring:find("Bearer sesame-open-1")
+    assert.same({ "a", "batch" }, { caller.tenant, caller.priority })
   end)
 
   it("refuses several workers beside a local node", function()

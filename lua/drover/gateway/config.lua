@@ -8,6 +8,7 @@
 --
 -- SPDX-License-Identifier: MIT
 local bounded = require "drover.bounded"
+local key_source = require "drover.key"
 local limits = require "drover.limits"
 
 local _M = {}
@@ -17,6 +18,8 @@ _M.BODY_MAX = 8 * 1024 * 1024
 _M.WORKERS_MAX = 256
 
 local KEY_MAX = 512
+local FIELDS = { key = true, name = true, limits = true, priority = true }
+local PRIORITIES = { interactive = true, default = true, batch = true }
 local FILE_MAX = 1024 * 1024
 local NAMES = { "ipairs", "pairs", "next", "select", "tonumber", "tostring",
                 "type", "unpack", "math", "string", "table", "error", "assert" }
@@ -62,18 +65,34 @@ local function check_listen(value)
 end
 
 
+-- A key as it stands, or out of { env = } or { file = }: read once, here.
+local function check_text(entry)
+  local key = entry.key
+  if type(key) == "table" then
+    local why
+    key, why = key_source.read(key)
+    if not key then return why end
+    entry.key = key
+  end
+  if type(key) ~= "string" or #key < 8 or #key > KEY_MAX
+     or not key:match("^[\33-\126]+$") then
+    return "must be a text of 8 to " .. KEY_MAX .. " visible ASCII characters, "
+           .. "{ env = NAME } or { file = PATH }"
+  end
+end
+
+
 local function check_key(entry)
   if type(entry) ~= "table" then return "", "must be a table" end
   for field in pairs(entry) do
-    if field ~= "key" and field ~= "name" and field ~= "limits" then
+    if not FIELDS[field] then
       return "." .. tostring(field), "is no field of a key"
     end
   end
-  local key, name = entry.key, entry.name
-  if type(key) ~= "string" or #key < 8 or #key > KEY_MAX
-     or not key:match("^[\33-\126]+$") then
-    return ".key", "must be a text of 8 to " .. KEY_MAX
-                   .. " visible ASCII characters"
+  local name, why = entry.name, check_text(entry)
+  if why then return ".key", why end
+  if entry.priority ~= nil and not PRIORITIES[entry.priority] then
+    return ".priority", "must be one of interactive, default, batch"
   end
   if name ~= nil and (type(name) ~= "string" or not name:match("^[%w%._@-]+$")
                       or #name > 64) then

@@ -38,13 +38,15 @@ function _M.new(list)
   for i, entry in ipairs(list) do
     self.rows[fingerprint(self, entry.key)] = {
       key = entry.key, tenant = entry.name or "keys[" .. i .. "]",
+      priority = entry.priority,
     }
   end
   return self
 end
 
 
--- The { key, tenant } of an Authorization header, or nil. Unknown keys cost the same.
+-- The { key, tenant, priority } of an Authorization header, or nil. Unknown
+-- keys cost the same.
 function _M:find(authorization)
   local key = authorization and authorization:match("^[Bb]earer +(%S+)$")
   if not key or #key > 512 then return nil end

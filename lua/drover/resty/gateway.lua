@@ -201,7 +201,8 @@ end
 -- was answered with an error.
 local function begin(asked)
   local caller, seconds = asked.caller, asked.seconds
-  local opts = caller and { key = caller.tenant } or seconds and {} or nil
+  local opts = caller and { key = caller.tenant, priority = caller.priority }
+               or seconds and {} or nil
   if seconds then                       -- it only ever shortens
     opts.timeout = { total = math.min(seconds, router.timeout.total) }
   end
