@@ -43,7 +43,7 @@ end
 
 
 local function near(want, got, what, ...)
-  if not (math.abs(want - got) <= NEAR) then
+  if math.abs(want - got) > NEAR or got ~= got then
     error((what .. ": %g, %g expected"):format(..., got, want), 2)
   end
 end

@@ -196,7 +196,8 @@ describe("pre", function()
   it("loses no byte of any text, by any rule", function()
     local x, alphabet = 1, { "a", "B", "1", " ", "\n", "\r", "'", "s", "!", "é",
                              "中", "\255", "\226\130", "\0", "\194\160", "́" }
-    for _, rule in ipairs{ "qwen2", "llama-bpe", "gpt-2", "starcoder" } do
+    for _, rule in ipairs{ "qwen2", "llama-bpe", "gpt-2", "starcoder", "qwen35", "gpt-4o",
+                           "tekken", "deepseek-v3", "default", "seed-coder" } do
       for _ = 1, 200 do
         local text = {}
         for i = 1, 30 do
@@ -214,7 +215,7 @@ describe("pre", function()
   end)
 
   it("knows no other name", function()
-    for _, name in ipairs{ "", "qwen", "qwen22", "tekken" } do
+    for _, name in ipairs{ "", "qwen", "qwen22", "falcon", "bloom", "kimi-k2" } do
       assert.is_true(C.engine_pre_find(name, #name) == nil)
     end
   end)

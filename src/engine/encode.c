@@ -118,6 +118,20 @@ static int encode_plain(struct cursor *c, size_t from, size_t to,
 }
 
 
+/* The blanks behind a special token that takes them away: they were no part of
+ * any text that a phi-3 was trained on. */
+static size_t skip_blanks(const struct cursor *c, int32_t id, size_t at) {
+  const char *text = c->v->bytes + c->v->start[id];
+  size_t size = c->v->start[id + 1] - c->v->start[id];
+  int keeps = size == 13 && !memcmp(text, "<|endoftext|>", 13);
+  if (c->v->trims && id != c->v->bos && id != c->v->unknown && !keeps)
+    while (at < c->p->size && strchr(" \t\n\v\f\r", c->p->text[at])
+           && c->p->text[at])
+      at++;
+  return at;
+}
+
+
 /* `plain` is where the text begins that no special token has cut yet. Empty
  * spans are stepped over by the inner loop. */
 static int encode_spans(struct cursor *c, struct engine_ids *out,
@@ -135,7 +149,7 @@ static int encode_spans(struct cursor *c, struct engine_ids *out,
     rc = encode_plain(c, plain, at, out, err);
     if (!rc)
       rc = engine_ids_add(out, id);
-    at += c->v->start[id + 1] - c->v->start[id];
+    at = skip_blanks(c, id, at + c->v->start[id + 1] - c->v->start[id]);
     plain = at;
     c->lead = 1;
   }

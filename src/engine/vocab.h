@@ -55,6 +55,9 @@ struct engine_vocab {
   int32_t  byte[256];               /* the token of each byte, or -1 */
   int32_t  bos, eos, unknown;       /* or -1 */
   int      add_bos, space_prefix;
+  int      trims;                   /* phi-3: special tokens, but bos, unknown
+                                     * and "<|endoftext|>", take the blanks
+                                     * behind them */
   size_t   longest;                 /* bytes of the longest token */
 };
 
