@@ -103,6 +103,12 @@ int engine_vocab_encode(const struct engine_vocab *v,
                         struct engine_ids *out, drover_err *err);
 
 
+/* 1 when the text begins with the spelling of a special token that is not
+ * user-defined. */
+int engine_vocab_control_at(const struct engine_vocab *v, const char *text,
+                            size_t size);
+
+
 /* The bytes of a token in a reply: none for control and unknown tokens.
  * Writes at most v->longest bytes, returns how many. */
 size_t engine_vocab_piece(const struct engine_vocab *v, int32_t id, char *to);
