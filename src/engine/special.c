@@ -144,6 +144,22 @@ static void mark_ends(struct engine_vocab *v) {
 }
 
 
+/* A copy, since the file is closed when its weights are loaded. */
+static int load_pattern(struct engine_vocab *v, const struct engine_gguf *g,
+                        drover_err *err) {
+  drover_text text = { 0 };
+  int rc = engine_gguf_text(g, "tokenizer.chat_template", &text, err);
+  if (rc || !text.size)
+    return rc == DROVER_ENOTFOUND ? DROVER_OK : rc;
+  v->pattern = mem_alloc(text.size);
+  if (!v->pattern)
+    return drover_fail(err, DROVER_ENOMEM, "no memory for a vocabulary");
+  memcpy(v->pattern, text.data, text.size);
+  v->pattern_size = text.size;
+  return DROVER_OK;
+}
+
+
 /* Defaults by kind, as the format's readers have them; a key that is present
  * always wins. "seperator" is how the format spells it. Padding and
  * separator are read only to be checked. */
@@ -186,5 +202,5 @@ int engine_vocab_ids(struct engine_vocab *v, const struct engine_gguf *g,
     if (ends[i] >= 0)
       v->ends[ends[i]] = 1;
   mark_ends(v);
-  return DROVER_OK;
+  return load_pattern(v, g, err);
 }

@@ -59,6 +59,8 @@ struct engine_vocab {
                                      * and "<|endoftext|>", take the blanks
                                      * behind them */
   size_t   longest;                 /* bytes of the longest token */
+  char    *pattern;                 /* the chat template, owned; or NULL */
+  size_t   pattern_size;
 };
 
 struct engine_ids {                 /* zeroed by the caller */
