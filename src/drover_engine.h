@@ -61,6 +61,42 @@ int drover_call_engine(drover_call **out, drover_port *p, drover_engine *e,
                        const drover_generate *g, drover_err *err);
 /* How many tokens the model makes of a text (special tokens are text). */
 long drover_engine_tokens(drover_engine *e, const char *text, size_t size);
+
+/* ---- a model file's texts: its vocabulary and chat template ---- */
+typedef struct drover_model drover_model;
+
+/* Read a file's keys, vocabulary and template; no weights, no thread.
+ * DROVER_EFORMAT names what is wrong. */
+int drover_model_open(drover_model **out, const char *path, drover_err *err);
+void drover_model_close(drover_model *m);       /* takes NULL */
+/* That of an open engine: the engine's, which must outlive its use. */
+drover_model *drover_engine_model(drover_engine *e);
+
+/* The ids of a text: how many there are; at most `cap` are written. `special`:
+ * spellings of special tokens are those tokens, but across no mark (see
+ * drover_model_mark); `bos`: with one in front if the model wants it. */
+long drover_model_encode(drover_model *m, const char *text, size_t size,
+                         int special, int bos, int32_t *ids, size_t cap,
+                         drover_err *err);
+
+/* The bytes of one token as it stands in the vocabulary: how many, or
+ * DROVER_ENOTFOUND. */
+long drover_model_token(drover_model *m, int32_t id, char *buf, size_t cap);
+
+enum drover_model_text { DROVER_MODEL_TEMPLATE, DROVER_MODEL_BOS,
+                         DROVER_MODEL_EOS };
+/* Copy one of its texts; the bytes it has (0: it has none). */
+long drover_model_text(drover_model *m, int which, char *buf, size_t cap);
+
+/* Copy a text that users wrote, marked so that no control token is recognised
+ * in it whatever a template does: the byte 0xfe breaks their spellings. Returns
+ * the bytes needed, at most twice the text's, or DROVER_ENOMEM. */
+long drover_model_mark(drover_model *m, const char *text, size_t size,
+                       char *buf, size_t cap);
+
+/* Keys and tensors as lines of text, for people; the bytes needed. Not for an
+ * engine's. */
+long drover_model_describe(drover_model *m, char *buf, size_t cap);
 /* cdef end */
 #pragma GCC visibility pop
 #endif

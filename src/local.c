@@ -10,12 +10,14 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "engine/engine.h"
+#include "texts.h"
 #include "port.h"
 
 #include <stdatomic.h>
 
 struct drover_engine {
   struct engine *engine;            /* NULL once closed */
+  struct drover_model model;        /* its texts */
   atomic_int refs;                  /* the handle's, and one a call */
 };
 
@@ -49,6 +51,7 @@ int drover_engine_open(drover_engine **out, const drover_engine_config *c,
     return rc;
   }
   atomic_init(&d->refs, 1);
+  d->model.vocab = engine_vocab_of(d->engine);
   *out = d;
   return DROVER_OK;
 }
@@ -73,6 +76,11 @@ void drover_engine_describe(drover_engine *d, drover_engine_info *out) {
 
 void drover_engine_busy(drover_engine *d, drover_engine_load *out) {
   engine_busy(d->engine, out);
+}
+
+
+drover_model *drover_engine_model(drover_engine *d) {
+  return &d->model;
 }
 
 

@@ -11,13 +11,24 @@ drover: drives inference requests to the node that will answer best
                             an OpenAI-compatible server
   drover chat [--url URL | --model FILE.gguf] [PROMPT]
                             talk to a model; the answer streams
+  drover inspect FILE.gguf  what a model's file holds
+  drover tokenize [--model FILE.gguf] < TEXT
+                            its token ids, as JSON
+  drover render [--model FILE.gguf] < MESSAGES.json
+                            the prompt that its template makes
   drover --version          which one this is
 
 `drover COMMAND --help` says more. With nothing named, both use the small
 model that comes with Drover: no key, no network.
 ]]
 
-local COMMANDS = { serve = "drover.cli.serve", chat = "drover.cli.chat" }
+-- name -> module, and the part of it that runs
+local COMMANDS = {
+  serve = { "drover.cli.serve" }, chat = { "drover.cli.chat" },
+  inspect = { "drover.cli.inspect", "inspect" },
+  tokenize = { "drover.cli.inspect", "tokenize" },
+  render = { "drover.cli.inspect", "render" },
+}
 
 
 local function usage_error(message)
@@ -47,7 +58,8 @@ function _M.main(argv)
   end
   local rest = {}
   for i = 2, #argv do rest[i - 1] = argv[i] end
-  local status, why = require(COMMANDS[name]).run(rest)
+  local module = require(COMMANDS[name][1])
+  local status, why = (module[COMMANDS[name][2]] or module).run(rest)
   if status == 2 and why then return usage_error(name .. ": " .. why) end
   if why then io.stderr:write("drover: ", why, "\n") end
   return status

@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local c = require "spec.support.c"
 local guard = require "spec.support.guard"
+local oracle = require "spec.support.oracle"
 
 c.cdef[[
 struct engine_quant_type { const char *name; uint32_t values, bytes; };
@@ -77,7 +78,7 @@ describe("quant", function()
     assert.same({ 1, 2 }, { to[0], to[1] })
   end)
 
-  it("knows all types by name, and reads three", function()
+  it("knows all types by name, and reads fifteen", function()
     local reads, known = {}, 0
     for type = 0, 60 do
       local row = C.engine_quant_type(type)
@@ -88,12 +89,38 @@ describe("quant", function()
         end
       end
     end
-    assert.same({ "F32", "F16", "Q8_0" }, reads)
+    assert.equal("F32 F16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K "
+                 .. "IQ4_NL BF16 MXFP4", table.concat(reads, " "))
     assert.equal(35, known)
     for _, retired in ipairs{ 4, 5, 31, 32, 33, 36, 37, 38, 43, 0xffffffff } do
       assert.is_true(C.engine_quant_type(retired) == nil)
     end
   end)
+end)
+
+
+describe("the blocks of each type #oracle", function()
+  for _, path in ipairs(oracle.files("arch/dequant", "%.json$")) do
+    it("are read bit for bit: " .. path, function()
+      local file = oracle.json(path)
+      local row = C.engine_quant_type(file.id)
+      assert.equal(file.values_per_block, row.values > 1 and row.values or 32)
+      for _, block in ipairs(file.blocks) do
+        local raw = oracle.base64(block.raw)
+        local want = oracle.base64(block.values)
+        local page = guard.new(#raw)
+        local to = ffi.new("float[?]", file.values_per_block)
+        C.engine_quant_row(file.id, page:put(raw), file.values_per_block, to)
+        local got = ffi.string(to, #want)
+        for i = 1, #want, 4 do
+          if got:sub(i, i + 3) ~= want:sub(i, i + 3) then
+            error(("block %d, value %d: %g"):format(block.block, (i - 1) / 4,
+                                                    to[(i - 1) / 4]))
+          end
+        end
+      end
+    end)
+  end
 end)
 
 
@@ -169,7 +196,8 @@ describe("pre", function()
   it("loses no byte of any text, by any rule", function()
     local x, alphabet = 1, { "a", "B", "1", " ", "\n", "\r", "'", "s", "!", "é",
                              "中", "\255", "\226\130", "\0", "\194\160", "́" }
-    for _, rule in ipairs{ "qwen2", "llama-bpe", "gpt-2", "starcoder" } do
+    for _, rule in ipairs{ "qwen2", "llama-bpe", "gpt-2", "starcoder", "qwen35", "gpt-4o",
+                           "tekken", "deepseek-v3", "default", "seed-coder" } do
       for _ = 1, 200 do
         local text = {}
         for i = 1, 30 do
@@ -187,7 +215,7 @@ describe("pre", function()
   end)
 
   it("knows no other name", function()
-    for _, name in ipairs{ "", "qwen", "qwen22", "tekken" } do
+    for _, name in ipairs{ "", "qwen", "qwen22", "falcon", "bloom", "kimi-k2" } do
       assert.is_true(C.engine_pre_find(name, #name) == nil)
     end
   end)

@@ -5,7 +5,6 @@ local ffi = require "ffi"
 local c = require "spec.support.c"
 local engine = require "spec.support.engine"
 local gguf = require "spec.support.gguf"
-local oracle = require "spec.support.oracle"
 
 c.cdef[[
 struct engine_gguf; struct engine_pre;
@@ -86,65 +85,6 @@ local function bytes_of(v, ids, lib)
   end
   return table.concat(out)
 end
-
-
-local function texts()
-  local out = {}
-  for _, row in ipairs(oracle.rows("tokenizers/strings.jsonl")) do
-    out[row.i] = row.text
-  end
-  return out
-end
-
-
-local function unpacked(name)
-  local path = os.tmpname()
-  os.execute(("gzip -dc '%s' > %s"):format(
-    oracle.path("tokenizers/vocab/" .. name .. ".gguf.gz"), path))
-  local v, text = load(path, fast)
-  os.remove(path)
-  return assert(v, text)
-end
-
-
--- Where the references disagree we follow the model's own tokenizer: `</s>`
--- is not a control token because it is spelled so (oracles' README).
-local function right(row, which, got)
-  local want = which == "special" and row.special or row.ids
-  local other = row.other and (row.other[which]
-    or which == "special" and row.other.ids)
-  return pcall(assert.same, want, got)
-    or (other and pcall(assert.same, other, got))
-end
-
-
-describe("#oracle vocab", function()
-  for _, name in ipairs{ "gpt-2", "starcoder", "refact", "mpt", "llama-3.1",
-                         "qwen3", "llama-spm", "gemma3" } do
-    it("gives the tokens of " .. name, function()
-      local v, text = unpacked(name), texts()
-      for _, row in ipairs(oracle.rows("tokenizers/ids/" .. name .. ".jsonl")) do
-        for _, which in ipairs{ "ids", "special" } do
-          local got = encode(v, text[row.i], which == "special", fast)
-          assert.is_true(right(row, which, got),
-                         ("text %d, %s"):format(row.i, which))
-        end
-      end
-    end)
-  end
-
-  it("cuts words by each pre-tokenizer's rules", function()
-    local v, text = unpacked("gpt-2"), texts()
-    for _, name in ipairs{ "llama-bpe", "qwen2", "starcoder" } do
-      v.pre = fast.engine_pre_find(name, #name)
-      for _, row in ipairs(oracle.rows("tokenizers/ids/pre.jsonl")) do
-        assert.same(row.ids[name] or row.ids["gpt-2"],
-                    encode(v, text[row.i], false, fast),
-                    ("%s, text %d"):format(name, row.i))
-      end
-    end
-  end)
-end)
 
 
 local function with_token(kind, text, type)

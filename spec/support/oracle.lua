@@ -34,6 +34,21 @@ function _M.json(name)
 end
 
 
+-- The files of a folder whose names match, as read() takes them.
+function _M.files(folder, pattern)
+  local pipe = io.popen("ls '" .. _M.path(folder) .. "'")
+  local names = {}
+  for name in pipe:lines() do
+    if name:find(pattern) then
+      names[#names + 1] = folder .. "/" .. name
+    end
+  end
+  pipe:close()
+  assert(#names > 0, folder .. " has no such files")
+  return names
+end
+
+
 -- The rows of a .jsonl file, in order.
 function _M.rows(name)
   local rows = {}

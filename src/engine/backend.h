@@ -5,8 +5,10 @@
  * op, through a step. step.c is written once against these ops; cpu_plain.c
  * says what they must compute.
  *
- *   step_begin  embed  L x (norm matmul* qkv_store attention matmul
- *               norm matmul* glu matmul)  gather_norm  logits  step_end
+ *   step_begin  embed
+ *   L x (norm matmul* qkv_store attention matmul norm_own?
+ *        norm (matmul* glu matmul | moe) norm_own?)
+ *   gather_norm  logits  step_end
  *
  * Buffers are [rows][width] floats; ops read and write the step's rows from
  * the top. No op allocates. Faults of a device come out of step_end. With
@@ -21,6 +23,7 @@
 #include <stdint.h>
 
 #include "../drover.h"
+#include "arch.h"
 
 enum { ENGINE_BLOCK_TOKENS = 16 };  /* positions in a KV block */
 
@@ -28,26 +31,56 @@ struct engine_weight;               /* a matrix or a vector, on the device */
 struct engine_buffer;
 struct engine_state;
 
+struct engine_linear {              /* a product's matrix and bias */
+  struct engine_weight *w;
+  struct engine_weight *bias;       /* [rows] floats, or NULL */
+};
+
+struct engine_experts {             /* of one layer; biases may be NULL */
+  struct engine_linear router;      /* width -> experts */
+  struct engine_linear gate, up;    /* width -> ff, `experts` times */
+  struct engine_linear down;        /* ff -> width, `experts` times */
+};
+
 struct engine_weight_from {         /* bytes come in pieces, in order */
   uint32_t type;                    /* of quant.h */
-  uint32_t cols, rows;              /* maps `cols` inputs to `rows` outputs */
+  uint32_t cols, rows;              /* maps `cols` inputs to `rows` outputs;
+                                     * experts' rows lie one behind another */
   int    (*read)(void *ctx, uint64_t from, void *to, size_t size,
                  drover_err *err);
   void    *ctx;
 };
 
-struct engine_shape {               /* of a model; all are 1 or more */
+struct engine_rope {                /* how heads turn with their position */
+  double base;                      /* angle = pos * base^(-2i/rot) … */
+  double scale;                     /* … times this, and … */
+  const float *divisor;             /* [rot / 2] … divided by this; or NULL */
+  /* yarn (Peng et al. 2023): pairs up to `low` are not scaled, from `high` on
+   * they are, with a ramp between; 0, 0: all are. */
+  float low, high;
+  float stretch;                    /* of cosine and sine; 1 */
+};
+
+struct engine_shape {               /* of a model; counts are 1 or more */
+  const struct engine_arch *arch;
+  uint32_t parts;                   /* of arch.h: what this file has */
   uint32_t layers;
   uint32_t width;                   /* floats of the residual stream */
   uint32_t heads, kv_heads;         /* kv_heads divides heads */
   uint32_t head_dim;                /* floats of one head of q, k or v */
-  uint32_t ff;                      /* floats of the hidden layer */
+  uint32_t ff;                      /* floats of a hidden layer */
   uint32_t vocab;                   /* tokens */
   uint32_t rot;                     /* dimensions of a head that rotate */
   uint32_t context;                 /* positions that occur */
+  uint32_t experts, used;           /* of each layer, of each token; 0: dense */
+  uint32_t window;                  /* keys that a windowed layer sees; 0: all */
+  const unsigned char *windowed;    /* [layers] 1: it is; or NULL */
   float    eps;                     /* of the norms */
-  double   rope_base, rope_scale;   /* angle = pos * scale * base^(-2i/rot) */
-  const float *rope_divisor;        /* [rot / 2] over the angle; or NULL */
+  float    score_scale;             /* of q k */
+  float    score_cap, logit_cap;    /* cap * tanh(x / cap); 0: none */
+  float    embed_scale, residual_scale, logit_scale;
+  float    expert_scale;            /* of the experts' shares */
+  struct engine_rope rope, rope_local;        /* local: of windowed layers */
 };
 
 struct engine_limits {
@@ -93,40 +126,53 @@ struct engine_backend {
   void (*step_begin)(struct engine_state *s, const struct engine_rows *rows);
   int (*step_end)(struct engine_state *s, drover_err *err);
 
-  /* x[r] = row token[r] of w. */
+  /* x[r] = row token[r] of w, times embed_scale. */
   void (*embed)(struct engine_state *s, struct engine_buffer *x,
                 const struct engine_weight *w);
 
-  /* x += add (if not NULL); act = x / rms(x) * gain. */
+  /* x += add * residual_scale (if add is not NULL); act = x / rms(x) * gain,
+   * or x itself where gain is NULL. */
   void (*norm)(struct engine_state *s, struct engine_buffer *act,
                struct engine_buffer *x, const struct engine_buffer *add,
                const struct engine_weight *gain);
 
-  /* y[r][at .. at+out) = w * act[r]; y is not act. */
+  /* y = y / rms(y) * gain. */
+  void (*norm_own)(struct engine_state *s, struct engine_buffer *y,
+                   const struct engine_weight *gain);
+
+  /* y[r][at .. at+out) = w * act[r] + bias (if not NULL); y is not act. */
   void (*matmul)(struct engine_state *s, struct engine_buffer *y, uint32_t at,
                  const struct engine_buffer *act,
-                 const struct engine_weight *w);
+                 const struct engine_linear *w);
 
-  /* qkv[r] = heads of q, of k, of v. Rotate q and k by pos (neighbouring
-   * pairs), put k and v into the KV pool. Before any row attends. */
+  /* qkv[r] = heads of q, of k, of v. Norm q and k by the gains (if not NULL),
+   * rotate both by pos, put k and v into the KV pool. Before any row attends. */
   void (*qkv_store)(struct engine_state *s, uint32_t layer,
-                    struct engine_buffer *qkv);
+                    struct engine_buffer *qkv,
+                    const struct engine_weight *q_gain,
+                    const struct engine_weight *k_gain);
 
-  /* act[r] = softmax(q k / sqrt(head_dim)) v over positions 0..pos. */
+  /* act[r] = softmax(cap(q k * score_scale)) v over the positions that the
+   * layer sees; `sinks` (or NULL): a score a head that has no value. */
   void (*attention)(struct engine_state *s, struct engine_buffer *act,
-                    uint32_t layer, const struct engine_buffer *qkv);
+                    uint32_t layer, const struct engine_buffer *qkv,
+                    const struct engine_weight *sinks);
 
-  /* gu[r] = gate, up: act = silu(gate) * up. */
+  /* gu[r] = gate, up: act = f(gate) * up, f the architecture's. */
   void (*glu)(struct engine_state *s, struct engine_buffer *act,
               const struct engine_buffer *gu);
 
-  /* act[o] = norm of (x + add)[out_row[o]]. */
+  /* y[r] = the sum over the `used` best experts of act[r], by their shares. */
+  void (*moe)(struct engine_state *s, struct engine_buffer *y,
+              const struct engine_buffer *act, const struct engine_experts *e);
+
+  /* act[o] = norm of (x + add * residual_scale)[out_row[o]]. */
   void (*gather_norm)(struct engine_state *s, struct engine_buffer *act,
                       const struct engine_buffer *x,
                       const struct engine_buffer *add,
                       const struct engine_weight *gain);
 
-  /* y[o] = w * act[o], for the step's outs. */
+  /* y[o] = cap(w * act[o] * logit_scale), for the step's outs. */
   void (*logits)(struct engine_state *s, struct engine_buffer *y,
                  const struct engine_buffer *act,
                  const struct engine_weight *w);

@@ -18,11 +18,13 @@ enum { LANES = 8, TILE = 4 };       /* partial sums; rows that share a pass */
 struct head {                       /* of a query: where its keys are */
   uint32_t layer;
   int      seq;
-  int32_t  pos;                     /* the last that it sees */
+  int32_t  first, pos;              /* what it sees, the last included */
   uint32_t group;                   /* its kv head */
+  const float *sink;                /* its own; or NULL */
 };
 
-struct engine_weight {              /* rows as the file has them */
+struct engine_weight {              /* rows as the file has them; experts' one
+                                     * behind another */
   uint32_t type, cols, rows;
   size_t row_bytes;                 /* of one row, blocks and scales */
   unsigned char *bytes;             /* owned; [rows][row_bytes] */
@@ -38,9 +40,13 @@ struct engine_state {
   const struct engine_rows *rows;   /* of the step */
   float *key, *value;               /* [layer][block][kv head][16][head_dim] */
   size_t head_floats, layer_floats; /* of one head's block; of one layer */
-  float *cosine, *sine;             /* [context][rot / 2] */
+  /* [context][rot / 2]: of the full layers, of the windowed ones; where they
+   * turn alike the second is the first. */
+  float *cosine[2], *sine[2];
   float *weight;                    /* one dequantised row */
   float *score;                     /* [context] of one head */
+  float *hidden;                    /* [2 ff] of one expert, then [width] */
+  float *share;                     /* [experts] of one row */
 };
 
 /* ---- sums ---- */
@@ -92,12 +98,38 @@ static inline float *row_of(const struct engine_buffer *b, uint32_t row) {
 }
 
 
+static inline const float *floats_of(const struct engine_weight *w) {
+  return (const float *)(const void *)w->bytes;
+}
+
+
+/* cpu_plain.c: row r of a weight as floats, in place or made in `scratch`. */
+const float *engine_cpu_weight_row(const struct engine_weight *w, uint32_t r,
+                                   float *scratch);
+
+
+/* cpu_glu.c: act(gate) * up, and the mixture of experts. */
+void engine_cpu_glu_row(const struct engine_shape *shape, const float *gate,
+                        const float *up, float *to);
+void engine_cpu_moe(struct engine_state *s, struct engine_buffer *y,
+                    const struct engine_buffer *act,
+                    const struct engine_experts *e);
+
+
+/* RMSNorm of one row; `to` may be `x`. */
+void engine_cpu_norm_row(float *to, const float *x, const float *gain,
+                         uint32_t n, float eps);
+
+
 /* cpu_attn.c: the two ops that know positions (see backend.h), and the table
  * of angles that the first of them reads. */
 void engine_cpu_rope(struct engine_state *s);
 void engine_cpu_qkv_store(struct engine_state *s, uint32_t layer,
-                          struct engine_buffer *qkv);
+                          struct engine_buffer *qkv,
+                          const struct engine_weight *q_gain,
+                          const struct engine_weight *k_gain);
 void engine_cpu_attention(struct engine_state *s, struct engine_buffer *act,
-                          uint32_t layer, const struct engine_buffer *qkv);
+                          uint32_t layer, const struct engine_buffer *qkv,
+                          const struct engine_weight *sinks);
 
 #endif

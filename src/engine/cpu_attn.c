@@ -11,33 +11,61 @@
 #include "cpu.h"
 
 
+/* How far pair i turns a position: all of it scaled, or by yarn's ramp. */
+static double turn_of(const struct engine_rope *rope, uint32_t i,
+                      uint32_t rot) {
+  double turn = pow(rope->base, -2.0 * i / rot);
+  if (rope->divisor)
+    turn /= (double)rope->divisor[i];
+  if (rope->low == 0 && rope->high == 0)
+    return turn * rope->scale;
+  double at = (i - (double)rope->low)
+    / fmax(0.001, (double)rope->high - (double)rope->low);
+  double ramp = 1 - fmin(1, fmax(0, at));
+  return turn * rope->scale * (1 - ramp) + turn * ramp;
+}
+
+
 /* Angles in double, rounded once: stepping them up in float drifts. */
-void engine_cpu_rope(struct engine_state *s) {
-  const struct engine_shape *shape = &s->shape;
-  uint32_t half = shape->rot / 2;
+static void make_table(const struct engine_state *s,
+                       const struct engine_rope *rope, float *cosine,
+                       float *sine) {
+  uint32_t half = s->shape.rot / 2;
   for (uint32_t i = 0; i < half; i++) {
-    double turn = shape->rope_scale
-      * pow(shape->rope_base, -2.0 * i / shape->rot);
-    if (shape->rope_divisor)
-      turn /= shape->rope_divisor[i];
-    for (uint32_t pos = 0; pos < shape->context; pos++) {
-      s->cosine[(size_t)pos * half + i] = (float)cos(pos * turn);
-      s->sine[(size_t)pos * half + i] = (float)sin(pos * turn);
+    double turn = turn_of(rope, i, s->shape.rot);
+    for (uint32_t pos = 0; pos < s->shape.context; pos++) {
+      cosine[(size_t)pos * half + i] = (float)(cos(pos * turn) * rope->stretch);
+      sine[(size_t)pos * half + i] = (float)(sin(pos * turn) * rope->stretch);
     }
   }
 }
 
 
-/* Neighbouring pairs (2i, 2i + 1), as a llama's GGUF stores q and k;
- * dimensions from `rot` on pass through. */
-static void rotate(const struct engine_state *s, float *head, int32_t pos) {
-  uint32_t half = s->shape.rot / 2;
-  const float *c = s->cosine + (size_t)pos * half;
-  const float *t = s->sine + (size_t)pos * half;
+void engine_cpu_rope(struct engine_state *s) {
+  make_table(s, &s->shape.rope, s->cosine[0], s->sine[0]);
+  if (s->cosine[1] != s->cosine[0])
+    make_table(s, &s->shape.rope_local, s->cosine[1], s->sine[1]);
+}
+
+
+static int is_windowed(const struct engine_state *s, uint32_t layer) {
+  return s->shape.windowed && s->shape.windowed[layer];
+}
+
+
+/* Pairs are neighbours (2i, 2i + 1), or lie half a rotation apart; dimensions
+ * from `rot` on pass through. */
+static void rotate(const struct engine_state *s, uint32_t layer, float *head,
+                   int32_t pos) {
+  int which = is_windowed(s, layer);
+  uint32_t half = s->shape.rot / 2, neox = s->shape.arch->neox;
+  const float *c = s->cosine[which] + (size_t)pos * half;
+  const float *t = s->sine[which] + (size_t)pos * half;
   for (uint32_t i = 0; i < half; i++) {
-    float a = head[2 * i], b = head[2 * i + 1];
-    head[2 * i] = a * c[i] - b * t[i];
-    head[2 * i + 1] = a * t[i] + b * c[i];
+    uint32_t first = neox ? i : 2 * i, second = neox ? i + half : 2 * i + 1;
+    float a = head[first], b = head[second];
+    head[first] = a * c[i] - b * t[i];
+    head[second] = a * t[i] + b * c[i];
   }
 }
 
@@ -54,6 +82,16 @@ static size_t place(const struct engine_state *s, uint32_t layer, int seq,
 }
 
 
+/* Each head by itself, or all of them as one row; before they turn. */
+static void norm_heads(const struct engine_state *s, float *at, uint32_t heads,
+                       const struct engine_weight *gain) {
+  const struct engine_shape *shape = &s->shape;
+  uint32_t n = gain->cols, times = heads * shape->head_dim / n;
+  for (uint32_t i = 0; i < times; i++, at += n)
+    engine_cpu_norm_row(at, at, floats_of(gain), n, shape->eps);
+}
+
+
 /* K is stored rotated, so a position is turned once and not again by each
  * query that looks at it. V is not rotated. */
 static void store_row(struct engine_state *s, uint32_t layer, int seq,
@@ -63,10 +101,10 @@ static void store_row(struct engine_state *s, uint32_t layer, int seq,
   float *value = key + (size_t)shape->kv_heads * shape->head_dim;
   size_t to = place(s, layer, seq, pos), bytes = shape->head_dim * sizeof *row;
   for (uint32_t h = 0; h < shape->heads; h++)
-    rotate(s, row + (size_t)h * shape->head_dim, pos);
+    rotate(s, layer, row + (size_t)h * shape->head_dim, pos);
   for (uint32_t h = 0; h < shape->kv_heads; h++, to += s->head_floats) {
     size_t from = (size_t)h * shape->head_dim;
-    rotate(s, key + from, pos);
+    rotate(s, layer, key + from, pos);
     memcpy(s->key + to, key + from, bytes);
     memcpy(s->value + to, value + from, bytes);
   }
@@ -76,52 +114,80 @@ static void store_row(struct engine_state *s, uint32_t layer, int seq,
 /* All rows of the step before any of them attends: rows of one prompt see
  * each other. */
 void engine_cpu_qkv_store(struct engine_state *s, uint32_t layer,
-                          struct engine_buffer *qkv) {
+                          struct engine_buffer *qkv,
+                          const struct engine_weight *q_gain,
+                          const struct engine_weight *k_gain) {
   const struct engine_rows *rows = s->rows;
+  uint32_t q = s->shape.heads * s->shape.head_dim;
   for (int seq = 0; seq < rows->seqs; seq++)
-    for (int r = rows->seq_start[seq]; r < rows->seq_start[seq + 1]; r++)
-      store_row(s, layer, seq, rows->pos[r], row_of(qkv, (uint32_t)r));
+    for (int r = rows->seq_start[seq]; r < rows->seq_start[seq + 1]; r++) {
+      float *row = row_of(qkv, (uint32_t)r);
+      if (q_gain)
+        norm_heads(s, row, s->shape.heads, q_gain);
+      if (k_gain)
+        norm_heads(s, row + q, s->shape.kv_heads, k_gain);
+      store_row(s, layer, seq, rows->pos[r], row);
+    }
 }
 
 
-/* One query head over positions 0..pos: two passes, the largest score first, so
- * that no exponential overflows. Positions are summed in their order, wherever
- * their blocks lie, and however the prompt was cut into steps: hence the same
- * bits for a prompt in one step and token by token. */
+/* One query head over the positions it sees: two passes, the largest score
+ * first, so that no exponential overflows. Positions are summed in their order,
+ * wherever their blocks lie, and however the prompt was cut into steps: hence
+ * the same bits for a prompt in one step and token by token. A sink takes part
+ * in the largest and the sum, last. */
 static void attend(struct engine_state *s, const struct head *h,
                    const float *q, float *to) {
   uint32_t dim = s->shape.head_dim;
-  float scale = 1.0f / sqrtf((float)dim), most = -INFINITY, sum = 0;
+  float scale = s->shape.score_scale, cap = s->shape.score_cap;
+  float most = h->sink ? *h->sink : -INFINITY, sum = 0;
   size_t head = h->group * s->head_floats;
-  for (int32_t p = 0; p <= h->pos; p++) {
+  for (int32_t p = h->first; p <= h->pos; p++) {
     const float *k = s->key + place(s, h->layer, h->seq, p) + head;
     float x = scale * dot(q, k, dim);
+    if (cap > 0)
+      x = cap * tanhf(x / cap);
     s->score[p] = x;
     most = x > most ? x : most;
   }
   memset(to, 0, dim * sizeof *to);
-  for (int32_t p = 0; p <= h->pos; p++) {
+  for (int32_t p = h->first; p <= h->pos; p++) {
     const float *v = s->value + place(s, h->layer, h->seq, p) + head;
     float weight = expf(s->score[p] - most);
     sum += weight;
     for (uint32_t i = 0; i < dim; i++)
       to[i] += weight * v[i];
   }
+  if (h->sink)
+    sum += expf(*h->sink - most);
   for (uint32_t i = 0; i < dim; i++)
     to[i] /= sum;
 }
 
 
+/* The first position that a row sees: a window of n keys ends with itself. */
+static int32_t first_seen(const struct engine_state *s, uint32_t layer,
+                          int32_t pos) {
+  int32_t window = (int32_t)s->shape.window;
+  return is_windowed(s, layer) && pos >= window ? pos - window + 1 : 0;
+}
+
+
 /* Grouped-query attention: `share` query heads read one kv head. */
 void engine_cpu_attention(struct engine_state *s, struct engine_buffer *act,
-                          uint32_t layer, const struct engine_buffer *qkv) {
+                          uint32_t layer, const struct engine_buffer *qkv,
+                          const struct engine_weight *sinks) {
   const struct engine_rows *rows = s->rows;
   uint32_t dim = s->shape.head_dim;
   uint32_t share = s->shape.heads / s->shape.kv_heads;
   for (int seq = 0; seq < rows->seqs; seq++)
     for (int r = rows->seq_start[seq]; r < rows->seq_start[seq + 1]; r++)
       for (uint32_t i = 0; i < s->shape.heads; i++) {
-        struct head h = { layer, seq, rows->pos[r], i / share };
+        struct head h = {
+          .layer = layer, .seq = seq, .pos = rows->pos[r], .group = i / share,
+          .first = first_seen(s, layer, rows->pos[r]),
+          .sink = sinks ? floats_of(sinks) + i : NULL,
+        };
         attend(s, &h, row_of(qkv, (uint32_t)r) + (size_t)i * dim,
                row_of(act, (uint32_t)r) + (size_t)i * dim);
       }

@@ -81,9 +81,8 @@ static int weight_new(struct engine_weight **out,
 }
 
 
-/* Row r as floats: in place, or made in `scratch`. */
-static const float *weight_row(const struct engine_weight *w, uint32_t r,
-                               float *scratch) {
+const float *engine_cpu_weight_row(const struct engine_weight *w, uint32_t r,
+                                   float *scratch) {
   const unsigned char *bytes = w->bytes + r * w->row_bytes;
   if (w->type == ENGINE_F32)
     return (const float *)(const void *)bytes;
@@ -153,15 +152,28 @@ static uint32_t widest(const struct engine_shape *shape) {
 }
 
 
+/* Of angles: one for all layers, or one for the windowed ones too. */
+static uint64_t tables(const struct engine_shape *shape) {
+  return shape->arch->local_rope ? 2 : 1;
+}
+
+
+/* Gate, up and output of one expert. */
+static uint64_t hidden(const struct engine_shape *shape) {
+  return shape->experts ? 2 * (uint64_t)shape->ff + shape->width : 0;
+}
+
+
 /* What state_new() allocates, to the float: the engine sizes its pool by
  * this before it takes anything. */
 static uint64_t state_bytes(const struct engine_shape *shape,
                             const struct engine_limits *limits) {
   uint64_t pool = pool_floats(shape, limits), bytes;
-  uint64_t table = (uint64_t)shape->context * shape->rot / 2;
+  uint64_t table = (uint64_t)shape->context * shape->rot / 2 * tables(shape);
   if (pool > UINT64_MAX / 4)
     return UINT64_MAX;
-  uint64_t floats = 2 * pool + 2 * table + widest(shape) + shape->context;
+  uint64_t floats = 2 * pool + 2 * table + widest(shape) + shape->context
+    + hidden(shape) + shape->experts + 2;
   return __builtin_mul_overflow(floats, sizeof(float), &bytes) ? UINT64_MAX
                                                                : bytes;
 }
@@ -173,10 +185,16 @@ static void state_free(struct engine_state *s) {
     return;
   mem_free(s->key);
   mem_free(s->value);
-  mem_free(s->cosine);
-  mem_free(s->sine);
+  if (s->cosine[1] != s->cosine[0]) {
+    mem_free(s->cosine[1]);
+    mem_free(s->sine[1]);
+  }
+  mem_free(s->cosine[0]);
+  mem_free(s->sine[0]);
   mem_free(s->weight);
   mem_free(s->score);
+  mem_free(s->hidden);
+  mem_free(s->share);
   mem_free(s);
 }
 
@@ -199,12 +217,17 @@ static int state_new(struct engine_state **out,
   s->layer_floats = (size_t)(pool / shape->layers);
   s->key = mem_calloc((size_t)pool, sizeof(float));
   s->value = mem_calloc((size_t)pool, sizeof(float));
-  s->cosine = mem_calloc(table, sizeof(float));
-  s->sine = mem_calloc(table, sizeof(float));
+  for (uint64_t i = 0; i < 2; i++) {
+    int own = i < tables(shape);
+    s->cosine[i] = own ? mem_calloc(table, sizeof(float)) : s->cosine[0];
+    s->sine[i] = own ? mem_calloc(table, sizeof(float)) : s->sine[0];
+  }
   s->weight = mem_calloc(widest(shape), sizeof(float));
   s->score = mem_calloc(shape->context, sizeof(float));
-  if (!s->key || !s->value || !s->cosine || !s->sine || !s->weight
-      || !s->score) {
+  s->hidden = mem_calloc((size_t)hidden(shape) + 1, sizeof(float));
+  s->share = mem_calloc((size_t)shape->experts + 1, sizeof(float));
+  if (!s->key || !s->value || !s->cosine[0] || !s->sine[0] || !s->cosine[1]
+      || !s->sine[1] || !s->weight || !s->score || !s->hidden || !s->share) {
     state_free(s);
     return no_memory(err);
   }
@@ -233,48 +256,67 @@ static int step_end(struct engine_state *s, drover_err *err) {
  * by the layers, a weight is not. */
 static void embed(struct engine_state *s, struct engine_buffer *x,
                   const struct engine_weight *w) {
+  float scale = s->shape.embed_scale;
   for (int r = 0; r < s->rows->rows; r++) {
+    float *to = row_of(x, (uint32_t)r);
     const unsigned char *row = w->bytes
       + (size_t)s->rows->token[r] * w->row_bytes;
-    engine_quant_row(w->type, row, w->cols, row_of(x, (uint32_t)r));
+    engine_quant_row(w->type, row, w->cols, to);
+    for (uint32_t i = 0; scale != 1 && i < w->cols; i++)
+      to[i] *= scale;
   }
 }
 
 
 /* RMSNorm (Zhang and Sennrich 2019): y = x / sqrt(mean(x^2) + eps) * gain,
  * with the sum of squares in the one order of dot(). */
-static void norm_row(float *to, const float *x, const float *gain, uint32_t n,
-                     float eps) {
+void engine_cpu_norm_row(float *to, const float *x, const float *gain,
+                         uint32_t n, float eps) {
   float scale = 1.0f / sqrtf(dot(x, x, n) / (float)n + eps);
   for (uint32_t i = 0; i < n; i++)
     to[i] = x[i] * scale * gain[i];
 }
 
 
-/* The residual addition of the layer before is done here, in the pass that
+/* x[row] += add, scaled; and act[to] is its norm. */
+static void sum_and_norm(struct engine_state *s, float *to, float *row,
+                         const float *add, const struct engine_weight *gain) {
+  uint32_t n = s->shape.width;
+  float scale = s->shape.residual_scale;
+  for (uint32_t i = 0; add && i < n; i++)
+    row[i] += scale == 1 ? add[i] : add[i] * scale;
+  if (gain)
+    engine_cpu_norm_row(to, row, floats_of(gain), n, s->shape.eps);
+  else
+    memcpy(to, row, n * sizeof *to);
+}
+
+
+/* The residual addition of the part before is done here, in the pass that
  * reads x anyway. */
 static void norm(struct engine_state *s, struct engine_buffer *act,
                  struct engine_buffer *x, const struct engine_buffer *add,
                  const struct engine_weight *gain) {
-  const float *g = (const float *)(const void *)gain->bytes;
-  for (uint32_t r = 0; r < (uint32_t)s->rows->rows; r++) {
-    float *row = row_of(x, r);
-    const float *more = add ? row_of(add, r) : NULL;
-    for (uint32_t i = 0; more && i < x->width; i++)
-      row[i] += more[i];
-    norm_row(row_of(act, r), row, g, x->width, s->shape.eps);
-  }
+  for (uint32_t r = 0; r < (uint32_t)s->rows->rows; r++)
+    sum_and_norm(s, row_of(act, r), row_of(x, r), add ? row_of(add, r) : NULL,
+                 gain);
 }
 
 
-/* The outer loop is over weights, so that a row is dequantised once for all
- * rows of the step, four of which share each pass over it. A row's result is
- * the same by dot4() and dot(): both keep the order of cpu.h. */
+static void norm_own(struct engine_state *s, struct engine_buffer *y,
+                     const struct engine_weight *gain) {
+  for (uint32_t r = 0; r < (uint32_t)s->rows->rows; r++)
+    engine_cpu_norm_row(row_of(y, r), row_of(y, r), floats_of(gain),
+                        s->shape.width, s->shape.eps);
+}
+
+
+/* A weight's row is made once for all rows of the batch. */
 static void multiply(struct engine_state *s, struct engine_buffer *y,
                      uint32_t at, const struct engine_buffer *act,
                      const struct engine_weight *w, uint32_t rows) {
   for (uint32_t o = 0; o < w->rows; o++) {
-    const float *row = weight_row(w, o, s->weight);
+    const float *row = engine_cpu_weight_row(w, o, s->weight);
     float *to = y->at + at + o, sums[TILE];
     uint32_t r = 0;
     for (; r + TILE <= rows; r += TILE) {
@@ -288,35 +330,40 @@ static void multiply(struct engine_state *s, struct engine_buffer *y,
 }
 
 
-/* All rows of the step. */
 static void matmul(struct engine_state *s, struct engine_buffer *y,
                    uint32_t at, const struct engine_buffer *act,
-                   const struct engine_weight *w) {
-  multiply(s, y, at, act, w, (uint32_t)s->rows->rows);
+                   const struct engine_linear *l) {
+  uint32_t rows = (uint32_t)s->rows->rows;
+  multiply(s, y, at, act, l->w, rows);
+  for (uint32_t r = 0; l->bias && r < rows; r++) {
+    float *to = row_of(y, r) + at;
+    for (uint32_t o = 0; o < l->w->rows; o++)
+      to[o] += floats_of(l->bias)[o];
+  }
 }
 
 
-/* Only the rows whose next token is wanted: the vocabulary is the largest
- * matrix of a small model, and a prompt's earlier rows need none of it. */
 static void logits(struct engine_state *s, struct engine_buffer *y,
                    const struct engine_buffer *act,
                    const struct engine_weight *w) {
+  float scale = s->shape.logit_scale, cap = s->shape.logit_cap;
   multiply(s, y, 0, act, w, (uint32_t)s->rows->outs);
+  for (int o = 0; (scale != 1 || cap > 0) && o < s->rows->outs; o++) {
+    float *row = row_of(y, (uint32_t)o);
+    for (uint32_t i = 0; i < w->rows; i++) {
+      row[i] *= scale;
+      if (cap > 0)
+        row[i] = cap * tanhf(row[i] / cap);
+    }
+  }
 }
 
 
-/* SwiGLU (Shazeer 2020): silu(gate) * up, silu(x) = x / (1 + e^-x). For a
- * large negative gate e^-x becomes infinite and the quotient 0, as it
- * should. */
 static void glu(struct engine_state *s, struct engine_buffer *act,
                 const struct engine_buffer *gu) {
-  uint32_t ff = s->shape.ff;
-  for (uint32_t r = 0; r < (uint32_t)s->rows->rows; r++) {
-    const float *gate = row_of(gu, r), *up = gate + ff;
-    float *to = row_of(act, r);
-    for (uint32_t i = 0; i < ff; i++)
-      to[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
-  }
+  for (uint32_t r = 0; r < (uint32_t)s->rows->rows; r++)
+    engine_cpu_glu_row(&s->shape, row_of(gu, r), row_of(gu, r) + s->shape.ff,
+                       row_of(act, r));
 }
 
 
@@ -326,14 +373,10 @@ static void gather_norm(struct engine_state *s, struct engine_buffer *act,
                         const struct engine_buffer *x,
                         const struct engine_buffer *add,
                         const struct engine_weight *gain) {
-  const float *g = (const float *)(const void *)gain->bytes;
   for (int o = 0; o < s->rows->outs; o++) {
     uint32_t r = (uint32_t)s->rows->out_row[o];
-    float *row = row_of(x, r);
-    const float *more = row_of(add, r);
-    for (uint32_t i = 0; i < x->width; i++)
-      row[i] += more[i];
-    norm_row(row_of(act, (uint32_t)o), row, g, x->width, s->shape.eps);
+    sum_and_norm(s, row_of(act, (uint32_t)o), row_of(x, r), row_of(add, r),
+                 gain);
   }
 }
 
@@ -346,7 +389,8 @@ const struct engine_backend engine_cpu_plain = {
   .state_bytes = state_bytes, .state_new = state_new,
   .state_free = state_free,
   .step_begin = step_begin, .step_end = step_end,
-  .embed = embed, .norm = norm, .matmul = matmul,
+  .embed = embed, .norm = norm, .norm_own = norm_own, .matmul = matmul,
   .qkv_store = engine_cpu_qkv_store, .attention = engine_cpu_attention,
-  .glu = glu, .gather_norm = gather_norm, .logits = logits,
+  .glu = glu, .moe = engine_cpu_moe, .gather_norm = gather_norm,
+  .logits = logits,
 };

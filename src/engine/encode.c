@@ -81,6 +81,19 @@ static uint32_t lower(const struct engine_vocab *v, uint32_t low,
 }
 
 
+/* The special tokens that begin with the first depth + 1 bytes of a text, out of
+ * those that begin with the first `depth`. The first of them is returned when
+ * it is no longer than that, else -1. */
+static int32_t narrow(const struct engine_vocab *v, const char *text,
+                      size_t depth, uint32_t *low, uint32_t *high) {
+  int byte = (unsigned char)text[depth];
+  *low = lower(v, *low, *high, depth, byte);
+  *high = lower(v, *low, *high, depth, byte + 1);
+  return *low < *high && byte_at(v, *low, depth + 1) < 0 ? v->special[*low]
+                                                         : -1;
+}
+
+
 /* The longest special token that `at` begins with, or -1. In content only a
  * user-defined one; a control token ends inside its template span. */
 static int32_t special_at(const struct cursor *c, size_t at) {
@@ -89,17 +102,24 @@ static int32_t special_at(const struct cursor *c, size_t at) {
   uint32_t low = 0, high = v->specials;
   int32_t found = -1;
   for (size_t depth = 0; at + depth < c->p->size && low < high; depth++) {
-    int byte = (unsigned char)c->p->text[at + depth];
-    low = lower(v, low, high, depth, byte);
-    high = lower(v, low, high, depth, byte + 1);
-    if (low == high || byte_at(v, low, depth + 1) >= 0)
-      continue;                     /* none is just as long as this */
-    int32_t id = v->special[low];
-    if (v->type[id] == ENGINE_TOKEN_USER
-        || (span->special && at + depth + 1 <= span->end))
+    int32_t id = narrow(v, c->p->text + at, depth, &low, &high);
+    if (id >= 0 && (v->type[id] == ENGINE_TOKEN_USER
+                    || (span->special && at + depth + 1 <= span->end)))
       found = id;
   }
   return found;
+}
+
+
+int engine_vocab_control_at(const struct engine_vocab *v, const char *text,
+                            size_t size) {
+  uint32_t low = 0, high = v->specials;
+  for (size_t depth = 0; depth < size && low < high; depth++) {
+    int32_t id = narrow(v, text, depth, &low, &high);
+    if (id >= 0 && v->type[id] != ENGINE_TOKEN_USER)
+      return 1;
+  }
+  return 0;
 }
 
 
@@ -115,6 +135,20 @@ static int encode_plain(struct cursor *c, size_t from, size_t to,
   return c->v->kind == ENGINE_VOCAB_SPM
     ? engine_spm_encode(c->v, text, to - from, lead, out, err)
     : engine_bpe_encode(c->v, text, to - from, out, err);
+}
+
+
+/* The blanks behind a special token that takes them away: they were no part of
+ * any text that a phi-3 was trained on. */
+static size_t skip_blanks(const struct cursor *c, int32_t id, size_t at) {
+  const char *text = c->v->bytes + c->v->start[id];
+  size_t size = c->v->start[id + 1] - c->v->start[id];
+  int keeps = size == 13 && !memcmp(text, "<|endoftext|>", 13);
+  if (c->v->trims && id != c->v->bos && id != c->v->unknown && !keeps)
+    while (at < c->p->size && strchr(" \t\n\v\f\r", c->p->text[at])
+           && c->p->text[at])
+      at++;
+  return at;
 }
 
 
@@ -135,7 +169,7 @@ static int encode_spans(struct cursor *c, struct engine_ids *out,
     rc = encode_plain(c, plain, at, out, err);
     if (!rc)
       rc = engine_ids_add(out, id);
-    at += c->v->start[id + 1] - c->v->start[id];
+    at = skip_blanks(c, id, at + c->v->start[id + 1] - c->v->start[id]);
     plain = at;
     c->lead = 1;
   }

@@ -66,10 +66,10 @@ static uint64_t bytes_with(const struct engine *e,
 static int size_pool(struct engine *e, const struct engine_backend *backend,
                      const drover_engine_config *c, uint32_t *blocks,
                      drover_err *err) {
-  struct engine_shape shape = e->model->shape;
+  struct engine_shape shape;
   uint64_t one = engine_kv_need(e->context), all = one * e->batch;
   uint64_t allowed = c->memory_cap_bytes;
-  shape.context = e->context;
+  engine_model_context(e->model, e->context, &shape);
   if (!allowed)
     allowed = (uint64_t)sysconf(_SC_PHYS_PAGES)
       * (uint64_t)sysconf(_SC_PAGESIZE);
@@ -136,8 +136,8 @@ static int open_model(struct engine *e, const struct engine_gguf *g,
     rc = engine_model_load(e->model, g, backend, err);
   if (rc)
     return rc;
-  struct engine_shape shape = e->model->shape;
-  shape.context = e->context;
+  struct engine_shape shape;
+  engine_model_context(e->model, e->context, &shape);
   limits.rows = e->rows;
   limits.outs = e->batch;
   if (engine_kv_init(&e->kv, limits.blocks))

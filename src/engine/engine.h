@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "../drover.h"
+#include "vocab.h"
 #include "emit.h"
 
 struct engine;
@@ -68,6 +69,10 @@ long engine_tokens(struct engine *e, const char *text, size_t size);
 
 
 /* ---- without a thread: specs, step by step ---- */
+
+/* Its vocabulary; read-only, the engine's. */
+const struct engine_vocab *engine_vocab_of(struct engine *e);
+
 
 /* engine_submit without starting the thread. */
 int engine_queue(struct engine *e, const drover_generate *g,

@@ -13,43 +13,78 @@
 #include "quant.h"
 #include "shape.h"
 
-enum side { ONE, WIDTH, QUERIES, KEYS, FF, VOCAB, HALF };   /* of a tensor */
+enum side { ONE, WIDTH, QUERIES, KEYS, QKV, HEAD, HEADS, FF, FF2, VOCAB, EXPERTS,
+            HALF };                 /* of a tensor */
 
 struct part {                       /* a tensor that a model is made of */
   const char *name;                 /* behind "blk.N." for a layer's */
   size_t at;                        /* of its weight in the struct */
-  unsigned char cols, rows;         /* enum side */
+  unsigned char cols, rows;         /* enum side; rows ONE: a vector */
   unsigned char may_lack;
+  uint32_t bits;                    /* of arch.h: there when all are */
+  uint32_t but;                     /* and none of these is */
 };
 
-#define PART(type, field, name, cols, rows, lack) \
-  { name ".weight", offsetof(struct type, field), cols, rows, lack }
+#define AT(type, field) offsetof(struct type, field)
+#define MATRIX(name, field, cols, rows, bits) \
+  { name ".weight", AT(engine_layer, field.w), cols, rows, 0, bits, 0 }, \
+  { name ".bias", AT(engine_layer, field.bias), rows, ONE, 1, \
+    (bits) | ENGINE_BIAS, 0 }
+#define VECTOR(name, field, cols, bits, but) \
+  { name ".weight", AT(engine_layer, field), cols, ONE, 0, bits, but }
+/* Of all experts: rows of the one behind rows of the other. */
+#define MATRICES(name, field, cols, rows) \
+  { name ".weight", AT(engine_layer, field.w), cols, rows, 0, \
+    ENGINE_EXPERTS, 0 }, \
+  { name ".bias", AT(engine_layer, field.bias), rows, EXPERTS, 1, \
+    ENGINE_EXPERTS | ENGINE_BIAS, 0 }
 
 static const struct part layer_parts[] = {
-  PART(engine_layer, attn_norm, "attn_norm", WIDTH, ONE, 0),
-  PART(engine_layer, q, "attn_q", WIDTH, QUERIES, 0),
-  PART(engine_layer, k, "attn_k", WIDTH, KEYS, 0),
-  PART(engine_layer, v, "attn_v", WIDTH, KEYS, 0),
-  PART(engine_layer, attn_output, "attn_output", QUERIES, WIDTH, 0),
-  PART(engine_layer, ffn_norm, "ffn_norm", WIDTH, ONE, 0),
-  PART(engine_layer, gate, "ffn_gate", WIDTH, FF, 0),
-  PART(engine_layer, up, "ffn_up", WIDTH, FF, 0),
-  PART(engine_layer, down, "ffn_down", FF, WIDTH, 0),
+  VECTOR("attn_norm", attn_norm, WIDTH, ENGINE_PRE_NORM, 0),
+  MATRIX("attn_qkv", qkv, WIDTH, QKV, ENGINE_FUSED_QKV),
+  MATRIX("attn_q", q, WIDTH, QUERIES, ENGINE_SPLIT_QKV),
+  MATRIX("attn_k", k, WIDTH, KEYS, ENGINE_SPLIT_QKV),
+  MATRIX("attn_v", v, WIDTH, KEYS, ENGINE_SPLIT_QKV),
+  VECTOR("attn_q_norm", q_norm, HEAD, ENGINE_HEAD_NORM, 0),
+  VECTOR("attn_k_norm", k_norm, HEAD, ENGINE_HEAD_NORM, 0),
+  VECTOR("attn_q_norm", q_norm, QUERIES, ENGINE_WIDE_NORM, 0),
+  VECTOR("attn_k_norm", k_norm, KEYS, ENGINE_WIDE_NORM, 0),
+  VECTOR("attn_sinks", sinks, HEADS, ENGINE_SINKS, 0),
+  MATRIX("attn_output", attn_output, QUERIES, WIDTH, 0),
+  VECTOR("post_attention_norm", attn_post, WIDTH, ENGINE_POST_NORM, 0),
+  VECTOR("ffn_norm", ffn_norm, WIDTH, ENGINE_PRE_NORM, ENGINE_POST_NAME),
+  VECTOR("post_attention_norm", ffn_norm, WIDTH, ENGINE_POST_NAME, 0),
+  MATRIX("ffn_gate", gate, WIDTH, FF, ENGINE_DENSE | ENGINE_SPLIT_QKV),
+  MATRIX("ffn_up", up, WIDTH, FF, ENGINE_DENSE | ENGINE_SPLIT_QKV),
+  MATRIX("ffn_up", up, WIDTH, FF2, ENGINE_DENSE | ENGINE_FUSED_QKV),
+  MATRIX("ffn_down", down, FF, WIDTH, ENGINE_DENSE),
+  MATRIX("ffn_gate_inp", moe.router, WIDTH, EXPERTS, ENGINE_EXPERTS),
+  MATRICES("ffn_gate_exps", moe.gate, WIDTH, FF),
+  MATRICES("ffn_up_exps", moe.up, WIDTH, FF),
+  MATRICES("ffn_down_exps", moe.down, FF, WIDTH),
+  VECTOR("post_ffw_norm", ffn_post, WIDTH, ENGINE_POST_NORM, 0),
 };
 
 static const struct part model_parts[] = {
-  PART(engine_model, embed, "token_embd", WIDTH, VOCAB, 0),
-  PART(engine_model, output_norm, "output_norm", WIDTH, ONE, 0),
-  PART(engine_model, output, "output", WIDTH, VOCAB, 1),
+  { "token_embd.weight", AT(engine_model, embed), WIDTH, VOCAB, 0, 0, 0 },
+  { "output_norm.weight", AT(engine_model, output_norm), WIDTH, ONE, 0, 0, 0 },
+  { "output.weight", AT(engine_model, output), WIDTH, VOCAB, 1, 0, 0 },
+};
+
+/* Divisors of the angles: Llama 3.1's, or the two of longrope. */
+static const struct part rope_parts[] = {
+  { "rope_freqs.weight", AT(engine_model, rope_divisor[0]), HALF, ONE, 1, 0, 0 },
+  { "rope_factors_long.weight", AT(engine_model, rope_divisor[1]), HALF, ONE, 1,
+    0, 0 },
+  { "rope_factors_short.weight", AT(engine_model, rope_divisor[2]), HALF, ONE, 1,
+    0, 0 },
 };
 
 enum {
+  ROPE_PARTS = sizeof rope_parts / sizeof rope_parts[0],
   LAYER_PARTS = sizeof layer_parts / sizeof layer_parts[0],
   MODEL_PARTS = sizeof model_parts / sizeof model_parts[0]
 };
-
-static const char rope_name[] = "rope_freqs.weight";
-
 
 static int no_memory(drover_err *err) {
   return drover_fail(err, DROVER_ENOMEM, "no memory for a model");
@@ -61,13 +96,46 @@ static int no_memory(drover_err *err) {
 /* KEYS stands for both k and v: their lengths were checked to be equal
  * (shape.c). */
 static uint64_t side(const struct engine_shape *s, unsigned char which) {
+  uint64_t q = (uint64_t)s->heads * s->head_dim;
+  uint64_t k = (uint64_t)s->kv_heads * s->head_dim;
   const uint64_t sides[] = {
-    [ONE] = 1, [WIDTH] = s->width,
-    [QUERIES] = (uint64_t)s->heads * s->head_dim,
-    [KEYS] = (uint64_t)s->kv_heads * s->head_dim, [FF] = s->ff,
-    [VOCAB] = s->vocab, [HALF] = s->rot / 2
+    [ONE] = 1, [WIDTH] = s->width, [QUERIES] = q, [KEYS] = k,
+    [QKV] = q + 2 * k, [HEAD] = s->head_dim, [HEADS] = s->heads,
+    [FF] = s->ff, [FF2] = 2 * (uint64_t)s->ff, [VOCAB] = s->vocab,
+    [EXPERTS] = s->experts, [HALF] = s->rot / 2
   };
   return sides[which];
+}
+
+
+/* A part of this file? */
+static int belongs(const struct engine_shape *s, const struct part *p) {
+  return (s->parts & p->bits) == p->bits && !(s->parts & p->but);
+}
+
+
+/* Matrices of experts lie behind one another; their biases are as wide as one
+ * of them is high. */
+static int is_stack(const struct part *p) {
+  return p->bits & ENGINE_EXPERTS && (p->rows == FF || p->rows == WIDTH);
+}
+
+
+static int is_vector(const struct part *p) {
+  return p->rows == ONE || (p->rows == EXPERTS && p->may_lack);
+}
+
+
+static int wrong_shape(const struct engine_gguf_tensor *t, const char *name,
+                       const uint64_t *want, drover_err *err) {
+  char text[96];
+  int n = snprintf(text, sizeof text, "%" PRIu64 " x %" PRIu64, want[0],
+                   want[1]);
+  if (want[2] > 1)
+    snprintf(text + n, sizeof text - (size_t)n, " x %" PRIu64, want[2]);
+  return drover_fail(err, DROVER_EFORMAT, "tensor %s is %" PRIu64 " x %" PRIu64
+                     " x %" PRIu64 " x %" PRIu64 ", %s expected", name,
+                     t->ne[0], t->ne[1], t->ne[2], t->ne[3], text);
 }
 
 
@@ -76,23 +144,24 @@ static int find_part(const struct engine_model *m, const struct engine_gguf *g,
                      const struct part *p, const char *name,
                      const struct engine_gguf_tensor **out, drover_err *err) {
   const struct engine_gguf_tensor *t = engine_gguf_tensor(g, name);
-  uint64_t cols = side(&m->shape, p->cols), rows = side(&m->shape, p->rows);
+  const uint64_t want[3] = {
+    side(&m->shape, p->cols), side(&m->shape, p->rows),
+    is_stack(p) ? m->shape.experts : 1,
+  };
   *out = t;
   if (!t)
     return p->may_lack ? DROVER_OK
       : drover_fail(err, DROVER_EFORMAT, "tensor %s is missing", name);
   const char *type = engine_quant_type(t->type)->name;
   if (!engine_quant_reads(t->type))
-    return drover_fail(err, DROVER_EFORMAT, "tensor %s is of type %s: F32, "
-                       "F16 and Q8_0 are supported", name, type);
-  if (p->rows == ONE && t->type != ENGINE_F32)
+    return drover_fail(err, DROVER_EFORMAT, "tensor %s is of type %s, which "
+                       "is not supported", name, type);
+  if (is_vector(p) && t->type != ENGINE_F32)
     return drover_fail(err, DROVER_EFORMAT, "tensor %s is of type %s, F32 "
                        "expected", name, type);
-  if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1)
-    return drover_fail(err, DROVER_EFORMAT, "tensor %s is %" PRIu64 " x %"
-                       PRIu64 " x %" PRIu64 " x %" PRIu64 ", %" PRIu64 " x %"
-                       PRIu64 " expected", name, t->ne[0], t->ne[1], t->ne[2],
-                       t->ne[3], cols, rows);
+  if (t->ne[0] != want[0] || t->ne[1] != want[1] || t->ne[2] != want[2]
+      || t->ne[3] != 1)
+    return wrong_shape(t, name, want, err);
   return DROVER_OK;
 }
 
@@ -109,7 +178,7 @@ struct walk {
 };
 
 
-/* The two tables are the whole of a llama: checking and loading walk them
+/* The two tables are the whole of a model: checking and loading walk them
  * alike, so neither can know a tensor that the other does not. */
 static int walk_parts(struct walk *w) {
   char name[ENGINE_GGUF_NAME_MAX + 1];
@@ -119,6 +188,8 @@ static int walk_parts(struct walk *w) {
                   (void *)((char *)w->m + model_parts[i].at));
   for (uint32_t l = 0; l < w->m->shape.layers && !rc; l++)
     for (int i = 0; i < LAYER_PARTS && !rc; i++) {
+      if (!belongs(&w->m->shape, &layer_parts[i]))
+        continue;
       snprintf(name, sizeof name, "blk.%" PRIu32 ".%s", l,
                layer_parts[i].name);
       rc = w->visit(w, &layer_parts[i], name,
@@ -138,7 +209,7 @@ static int check_part(struct walk *w, const struct part *p, const char *name,
     return rc;
   w->found++;
   w->m->weight_bytes += t->bytes;
-  w->m->parameters += t->ne[0] * t->ne[1];
+  w->m->parameters += t->ne[0] * t->ne[1] * t->ne[2];
   return DROVER_OK;
 }
 
@@ -157,16 +228,19 @@ static long layer_of(const char *name, const char **rest) {
 /* Also names of layers past the last are none of its parts: such a tensor
  * would be ignored in silence. */
 static int is_part(const struct engine_model *m, const char *name) {
-  const char *rest;
+  const char *rest = "";
   long layer = layer_of(name, &rest);
   for (int i = 0; i < MODEL_PARTS; i++)
     if (!strcmp(name, model_parts[i].name))
       return 1;
   for (int i = 0; i < LAYER_PARTS; i++)
     if (layer >= 0 && layer < (long)m->shape.layers
-        && !strcmp(rest, layer_parts[i].name))
+        && belongs(&m->shape, &layer_parts[i]) && !strcmp(rest, layer_parts[i].name))
       return 1;
-  return !strcmp(name, rope_name);
+  for (int i = 0; i < ROPE_PARTS; i++)
+    if (!strcmp(name, rope_parts[i].name))
+      return 1;
+  return 0;
 }
 
 
@@ -175,20 +249,21 @@ static int is_part(const struct engine_model *m, const char *name) {
 static int check_tensors(struct engine_model *m, const struct engine_gguf *g,
                          drover_err *err) {
   struct walk w = { .m = m, .g = g, .visit = check_part, .err = err };
-  const struct part rope = { rope_name, 0, HALF, ONE, 1 };
-  const struct engine_gguf_tensor *t;
   int rc = walk_parts(&w);
-  if (!rc)
-    rc = find_part(m, g, &rope, rope_name, &t, err);
+  for (int i = 0; i < ROPE_PARTS && !rc; i++) {
+    const struct engine_gguf_tensor *t;
+    rc = find_part(m, g, &rope_parts[i], rope_parts[i].name, &t, err);
+    w.found += !rc && t;
+  }
   if (rc)
     return rc;
-  w.found += t != NULL;
   for (uint32_t i = 0; i < g->tensors && w.found != g->tensors; i++) {
     struct engine_gguf_shown name = engine_gguf_show(g->tensor[i].name,
                                                      g->tensor[i].name_size);
     if (!is_part(m, name.text))
       return drover_fail(err, DROVER_EFORMAT,
-                         "tensor %s is no part of a llama", name.text);
+                         "tensor %s is no part of a %s", name.text,
+                         m->shape.arch->name);
   }
   return w.found == g->tensors ? DROVER_OK
     : drover_fail(err, DROVER_EFORMAT, "a tensor's name is spelled oddly");
@@ -221,32 +296,74 @@ static int load_part(struct walk *w, const struct part *p, const char *name,
     return rc;
   struct engine_weight_from from = {
     .type = source.t->type, .cols = (uint32_t)source.t->ne[0],
-    .rows = (uint32_t)source.t->ne[1], .read = read_source, .ctx = &source
+    .rows = (uint32_t)(source.t->ne[1] * source.t->ne[2]),
+    .read = read_source, .ctx = &source
   };
   return w->m->backend->weight_new(at, &from, w->err);
 }
 
 
-/* Llama 3.1's frequency factors, one divisor a pair: the writer has put the
- * whole formula into the tensor. 0 or less would make angles that are no
- * numbers. */
-static int load_rope(struct engine_model *m, const struct engine_gguf *g,
-                     drover_err *err) {
-  const struct engine_gguf_tensor *t = engine_gguf_tensor(g, rope_name);
+/* One divisor a pair: the writer has put the whole formula into the tensor. 0
+ * or less would make angles that are no numbers. */
+static int load_divisor(struct engine_model *m, const struct engine_gguf *g,
+                        int which, drover_err *err) {
+  const char *name = rope_parts[which].name;
+  const struct engine_gguf_tensor *t = engine_gguf_tensor(g, name);
   uint32_t half = m->shape.rot / 2;
   if (!t)
     return DROVER_OK;
-  m->rope_divisor = mem_alloc(half * sizeof(float));
-  if (!m->rope_divisor)
+  float *to = m->rope_divisor[which] = mem_alloc(half * sizeof *to);
+  if (!to)
     return no_memory(err);
-  int rc = engine_gguf_read(g, t, 0, m->rope_divisor, half * sizeof(float),
-                            err);
+  int rc = engine_gguf_read(g, t, 0, to, half * sizeof *to, err);
   for (uint32_t i = 0; i < half && !rc; i++)
-    if (!(m->rope_divisor[i] > 0))
+    if (!(to[i] > 0))
       rc = drover_fail(err, DROVER_EFORMAT, "tensor %s: element %" PRIu32
-                       " is not above 0", rope_name, i);
-  m->shape.rope_divisor = m->rope_divisor;
+                       " is not above 0", name, i);
   return rc;
+}
+
+
+static int load_rope(struct engine_model *m, const struct engine_gguf *g,
+                     drover_err *err) {
+  int rc = DROVER_OK;
+  for (int i = 0; i < ROPE_PARTS && !rc; i++)
+    rc = load_divisor(m, g, i, err);
+  if (!rc && m->more.longrope && (!m->rope_divisor[1] || !m->rope_divisor[2]))
+    rc = drover_fail(err, DROVER_EFORMAT, "tensor %s is missing",
+                     rope_parts[m->rope_divisor[1] ? 2 : 1].name);
+  return rc;
+}
+
+
+/* longrope has divisors for texts that fit the context that the model was first
+ * trained on, and others for all that do not: chosen once, by the context that
+ * is wanted, since the cache holds keys that were turned. */
+void engine_model_context(const struct engine_model *m, uint32_t context,
+                          struct engine_shape *shape) {
+  *shape = m->shape;
+  shape->context = context;
+  shape->rope.divisor = m->rope_divisor[0];
+  if (m->more.longrope)
+    shape->rope.divisor =
+      m->rope_divisor[context > m->more.original_context ? 1 : 2];
+  if (!m->shape.arch->local_rope)
+    shape->rope_local = shape->rope;
+}
+
+
+static int load_windows(struct engine_model *m, const struct engine_gguf *g,
+                        drover_err *err) {
+  const struct engine_gguf_key *list = engine_shape_window_list(&m->shape, g);
+  if (!m->shape.window)
+    return DROVER_OK;
+  m->windowed = mem_alloc(m->shape.layers);
+  if (!m->windowed)
+    return no_memory(err);
+  for (uint32_t l = 0; l < m->shape.layers; l++)
+    m->windowed[l] = (unsigned char)engine_shape_windowed(&m->more, l, list);
+  m->shape.windowed = m->windowed;
+  return DROVER_OK;
 }
 
 
@@ -287,10 +404,12 @@ static int read_vocab(struct engine_model *m, const struct engine_gguf *g,
   if (rc)
     return rc;
   uint32_t said = m->shape.vocab = m->vocab->size;
-  rc = engine_gguf_u32(g, "llama.vocab_size", &said, err);
+  char key[64];
+  snprintf(key, sizeof key, "%s.vocab_size", m->shape.arch->name);
+  rc = engine_gguf_u32(g, key, &said, err);
   if (said != m->vocab->size)
-    return drover_fail(err, DROVER_EFORMAT, "llama.vocab_size is %" PRIu32
-                       " for %" PRIu32 " tokens", said, m->vocab->size);
+    return drover_fail(err, DROVER_EFORMAT, "%s is %" PRIu32 " for %" PRIu32
+                       " tokens", key, said, m->vocab->size);
   return rc == DROVER_ENOTFOUND ? DROVER_OK : rc;
 }
 
@@ -299,7 +418,7 @@ static int read_vocab(struct engine_model *m, const struct engine_gguf *g,
  * from its size. */
 static int read_model(struct engine_model *m, const struct engine_gguf *g,
                       drover_err *err) {
-  int rc = engine_shape_read(&m->shape, g, err);
+  int rc = engine_shape_read(&m->shape, &m->more, g, err);
   if (!rc)
     rc = read_texts(m, g, err);
   if (!rc)
@@ -311,7 +430,9 @@ static int read_model(struct engine_model *m, const struct engine_gguf *g,
   if (!m->layer)
     return no_memory(err);
   rc = check_tensors(m, g, err);
-  return rc ? rc : load_rope(m, g, err);
+  if (!rc)
+    rc = load_rope(m, g, err);
+  return rc ? rc : load_windows(m, g, err);
 }
 
 
@@ -336,13 +457,16 @@ void engine_model_free(struct engine_model *m) {
     return;
   for (uint32_t l = 0; m->backend && l < m->shape.layers; l++)
     for (int i = 0; i < LAYER_PARTS; i++)
-      m->backend->weight_free(*(struct engine_weight **)(void *)
-        ((char *)&m->layer[l] + layer_parts[i].at));
+      if (belongs(&m->shape, &layer_parts[i]))
+        m->backend->weight_free(*(struct engine_weight **)(void *)
+          ((char *)&m->layer[l] + layer_parts[i].at));
   for (int i = 0; m->backend && i < MODEL_PARTS; i++)
     m->backend->weight_free(*(struct engine_weight **)(void *)
       ((char *)m + model_parts[i].at));
   engine_vocab_free(m->vocab);
   mem_free(m->layer);
-  mem_free(m->rope_divisor);
+  for (int i = 0; i < ROPE_PARTS; i++)
+    mem_free(m->rope_divisor[i]);
+  mem_free(m->windowed);
   mem_free(m);
 }

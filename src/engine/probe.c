@@ -9,6 +9,11 @@
 #include "inside.h"
 
 
+const struct engine_vocab *engine_vocab_of(struct engine *e) {
+  return e->model->vocab;
+}
+
+
 /* The whole text is one span. With cap 0 it only counts. */
 long engine_encode(struct engine *e, const drover_text *text, int special,
                    int bos, int32_t *ids, size_t cap) {

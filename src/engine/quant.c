@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: MIT */
 #include "quant.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The numbers of the format (ggml's types); 4, 5, 31 to 33 and 36 to 38 were
@@ -39,15 +40,10 @@ const struct engine_quant_type *engine_quant_type(uint32_t type) {
 }
 
 
-int engine_quant_reads(uint32_t type) {
-  return type == ENGINE_F32 || type == ENGINE_F16 || type == ENGINE_Q8_0;
-}
-
-
 /* Exact, and without subnormal floats on the way: a half that is subnormal
  * is made as 2^-14 * (1 + m) - 2^-14. Masks, no branches: loops over it
  * vectorise. */
-static float from_half(uint16_t half) {
+float engine_half_float(uint16_t half) {
   uint32_t rest = (uint32_t)(half & 0x7fff) << 13;
   uint32_t exponent = half & 0x7c00;
   uint32_t is_tiny = 0u - (exponent == 0);
@@ -66,36 +62,253 @@ static float from_half(uint16_t half) {
 
 
 /* memcpy, since a tensor's rows need not be aligned in the file. */
+static float half_at(const unsigned char *at) {
+  uint16_t half;
+  memcpy(&half, at, sizeof half);
+  return engine_half_float(half);
+}
+
+
+/* ---- one value each ---- */
+
+static void row_f32(const unsigned char *from, size_t count, float *to) {
+  memcpy(to, from, count * sizeof *to);
+}
+
+
 static void row_f16(const unsigned char *from, size_t count, float *to) {
+  for (size_t i = 0; i < count; i++)
+    to[i] = half_at(from + 2 * i);
+}
+
+
+/* The upper half of a float. */
+static void row_bf16(const unsigned char *from, size_t count, float *to) {
   for (size_t i = 0; i < count; i++) {
     uint16_t half;
     memcpy(&half, from + 2 * i, sizeof half);
-    to[i] = from_half(half);
+    uint32_t bits = (uint32_t)half << 16;
+    memcpy(&to[i], &bits, sizeof bits);
   }
 }
 
 
-/* 34 bytes for 32 values: a half for the scale, then the integers; y = scale
- * * q. */
+/* ---- blocks of 32: byte j holds element j low and j + 16 high ---- */
+
 static void row_q8_0(const unsigned char *from, size_t count, float *to) {
   for (size_t b = 0; b < count / 32; b++, from += 34, to += 32) {
     const signed char *q = (const signed char *)from + 2;
-    uint16_t half;
-    memcpy(&half, from, sizeof half);
-    float scale = from_half(half);
+    float d = half_at(from);
     for (int i = 0; i < 32; i++)
-      to[i] = scale * (float)q[i];
+      to[i] = d * (float)q[i];
   }
 }
 
 
-/* F32 is copied; callers that can use it in place do. */
+static void row_q4_0(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 32; b++, from += 18, to += 32) {
+    float d = half_at(from);
+    for (int j = 0; j < 16; j++) {
+      to[j] = d * (float)((from[2 + j] & 15) - 8);
+      to[j + 16] = d * (float)((from[2 + j] >> 4) - 8);
+    }
+  }
+}
+
+
+static void row_q4_1(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 32; b++, from += 20, to += 32) {
+    float d = half_at(from), m = half_at(from + 2);
+    for (int j = 0; j < 16; j++) {
+      to[j] = d * (float)(from[4 + j] & 15) + m;
+      to[j + 16] = d * (float)(from[4 + j] >> 4) + m;
+    }
+  }
+}
+
+
+/* The fifth bits of a block's elements, element e in bit e. */
+static uint32_t fifths(const unsigned char *at) {
+  uint32_t bits;
+  memcpy(&bits, at, sizeof bits);
+  return bits;
+}
+
+
+static void row_q5_0(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 32; b++, from += 22, to += 32) {
+    float d = half_at(from);
+    uint32_t high = fifths(from + 2);
+    for (int j = 0; j < 16; j++) {
+      int low = (from[6 + j] & 15) | (int)(high >> j & 1) << 4;
+      int top = from[6 + j] >> 4 | (int)(high >> (j + 16) & 1) << 4;
+      to[j] = d * (float)(low - 16);
+      to[j + 16] = d * (float)(top - 16);
+    }
+  }
+}
+
+
+static void row_q5_1(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 32; b++, from += 24, to += 32) {
+    float d = half_at(from), m = half_at(from + 2);
+    uint32_t high = fifths(from + 4);
+    for (int j = 0; j < 16; j++) {
+      int low = (from[8 + j] & 15) | (int)(high >> j & 1) << 4;
+      int top = from[8 + j] >> 4 | (int)(high >> (j + 16) & 1) << 4;
+      to[j] = d * (float)low + m;
+      to[j + 16] = d * (float)top + m;
+    }
+  }
+}
+
+
+/* Not evenly spaced: denser around 0, where weights are. */
+const int8_t engine_quant_nl[16] = {
+  -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+};
+
+
+static void row_iq4_nl(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 32; b++, from += 18, to += 32) {
+    float d = half_at(from);
+    for (int j = 0; j < 16; j++) {
+      to[j] = d * (float)engine_quant_nl[from[2 + j] & 15];
+      to[j + 16] = d * (float)engine_quant_nl[from[2 + j] >> 4];
+    }
+  }
+}
+
+
+/* Floats of 4 bits (E2M1 of the OCP microscaling format), doubled to be whole;
+ * code 8 is +0. */
+const int8_t engine_quant_e2m1[16] = {
+  0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12,
+};
+
+
+/* A shared power of two: 2^(x - 127), and half of that for the doubling. */
+static void row_mxfp4(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 32; b++, from += 17, to += 32) {
+    int power = from[0] - 128;
+    for (int j = 0; j < 16; j++) {
+      to[j] = ldexpf((float)engine_quant_e2m1[from[1 + j] & 15], power);
+      to[j + 16] = ldexpf((float)engine_quant_e2m1[from[1 + j] >> 4], power);
+    }
+  }
+}
+
+
+/* ---- blocks of 256, with scales of their own for 16 or 32 ---- */
+
+/* Element e = 128 n + 32 j + l: two bits of byte 32 n + l, pair j. A scale
+ * byte holds the scale low and the minimum high. */
+static void row_q2_k(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 256; b++, from += 84, to += 256) {
+    float d = half_at(from + 80), m = half_at(from + 82);
+    for (int e = 0; e < 256; e++) {
+      int n = e / 128, j = e % 128 / 32, l = e % 32;
+      int s = from[8 * n + 2 * j + l / 16];
+      int q = from[16 + 32 * n + l] >> 2 * j & 3;
+      to[e] = d * (float)(s & 15) * (float)q - m * (float)(s >> 4);
+    }
+  }
+}
+
+
+/* Scale i of 16: six bits, less 32; four of them in the first eight bytes, two
+ * in the last four. */
+static int q3_scale(const unsigned char *s, int i) {
+  int low = i < 8 ? s[i] & 15 : s[i - 8] >> 4;
+  return (low | (s[8 + i % 4] >> 2 * (i / 4) & 3) << 4) - 32;
+}
+
+
+/* The third bit is inverted: where the mask has none, 4 is taken off. */
+static void row_q3_k(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 256; b++, from += 110, to += 256) {
+    float d = half_at(from + 108);
+    for (int e = 0; e < 256; e++) {
+      int n = e / 128, j = e % 128 / 32, l = e % 32;
+      int q = (from[32 + 32 * n + l] >> 2 * j & 3)
+              - (from[l] >> (4 * n + j) & 1 ? 0 : 4);
+      int s = q3_scale(from + 96, 8 * n + 2 * j + l / 16);
+      to[e] = d * (float)s * (float)q;
+    }
+  }
+}
+
+
+/* Two runs of 32 share 32 bytes: the first low, the second high. `high` has
+ * the fifth bits (Q5_K) or is NULL. */
+static void k_block(const unsigned char *from, const unsigned char *high,
+                    const unsigned char *low, float *to) {
+  float d = half_at(from), m = half_at(from + 2);
+  for (int i = 0; i < 8; i++, to += 32) {
+    int scale, min;
+    engine_quant_k_scale(from + 4, i, &scale, &min);
+    float ds = d * (float)scale, ms = m * (float)min;
+    for (int l = 0; l < 32; l++) {
+      int byte = low[32 * (i / 2) + l];
+      int q = (i % 2 ? byte >> 4 : byte & 15)
+              + (high ? (high[l] >> i & 1) << 4 : 0);
+      to[l] = ds * (float)q - ms;
+    }
+  }
+}
+
+
+static void row_q4_k(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 256; b++, from += 144, to += 256)
+    k_block(from, NULL, from + 16, to);
+}
+
+
+static void row_q5_k(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 256; b++, from += 176, to += 256)
+    k_block(from, from + 16, from + 48, to);
+}
+
+
+/* Element e = 128 n + 32 r + l: four bits of `low`, two of `high`. */
+static void row_q6_k(const unsigned char *from, size_t count, float *to) {
+  for (size_t b = 0; b < count / 256; b++, from += 210, to += 256) {
+    const unsigned char *low = from, *high = from + 128;
+    const signed char *scale = (const signed char *)from + 192;
+    float d = half_at(from + 208);
+    for (int e = 0; e < 256; e++) {
+      int n = e / 128, r = e % 128 / 32, l = e % 32;
+      int byte = low[64 * n + 32 * (r & 1) + l];
+      int q = (r < 2 ? byte & 15 : byte >> 4)
+              | (high[32 * n + l] >> 2 * r & 3) << 4;
+      to[e] = d * (float)scale[8 * n + 2 * r + l / 16] * (float)(q - 32);
+    }
+  }
+}
+
+
+/* ---- by type ---- */
+
+typedef void row_fn(const unsigned char *from, size_t count, float *to);
+
+static row_fn *const readers[] = {
+  [ENGINE_F32] = row_f32,     [ENGINE_F16] = row_f16,
+  [ENGINE_Q4_0] = row_q4_0,   [ENGINE_Q4_1] = row_q4_1,
+  [ENGINE_Q5_0] = row_q5_0,   [ENGINE_Q5_1] = row_q5_1,
+  [ENGINE_Q8_0] = row_q8_0,   [ENGINE_Q2_K] = row_q2_k,
+  [ENGINE_Q3_K] = row_q3_k,   [ENGINE_Q4_K] = row_q4_k,
+  [ENGINE_Q5_K] = row_q5_k,   [ENGINE_Q6_K] = row_q6_k,
+  [ENGINE_IQ4_NL] = row_iq4_nl, [ENGINE_BF16] = row_bf16,
+  [ENGINE_MXFP4] = row_mxfp4,
+};
+
+
+int engine_quant_reads(uint32_t type) {
+  return type < sizeof readers / sizeof readers[0] && readers[type] != NULL;
+}
+
+
 void engine_quant_row(uint32_t type, const void *from, size_t count,
                       float *to) {
-  if (type == ENGINE_F32)
-    memcpy(to, from, count * sizeof *to);
-  else if (type == ENGINE_F16)
-    row_f16(from, count, to);
-  else
-    row_q8_0(from, count, to);
+  readers[type](from, count, to);
 }

@@ -15,8 +15,25 @@
 /* Texts that end a reply, whatever the keys say. */
 static const char *const end_texts[] = {
   "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>",
-  "<|end_of_text|>", "<|eom_id|>", "<EOT>", "</s>"
+  "<|end_of_text|>", "<|eom_id|>", "<EOT>", "</s>", "<|return|>", "<|call|>"
 };
+enum { END_TEXTS = sizeof end_texts / sizeof end_texts[0] };
+
+
+static int is_text(const struct engine_vocab *v, uint32_t id,
+                   const char *text) {
+  size_t size = strlen(text);
+  return v->start[id + 1] - v->start[id] == size
+    && !memcmp(v->bytes + v->start[id], text, size);
+}
+
+
+static int is_end_text(const struct engine_vocab *v, uint32_t id) {
+  for (int t = 0; t < END_TEXTS; t++)
+    if (is_text(v, id, end_texts[t]))
+      return 1;
+  return 0;
+}
 
 
 /* Bytes first, the shorter of two that begin alike before the longer: what
@@ -49,9 +66,19 @@ static int is_special(const struct engine_vocab *v, uint32_t id) {
 }
 
 
+/* What ends a reply is a control token, also where the file calls it one of the
+ * user's: those are parsed everywhere, and nobody's message may end a turn. */
+static void claim_ends(struct engine_vocab *v) {
+  for (uint32_t i = 0; i < v->size; i++)
+    if (v->type[i] == ENGINE_TOKEN_USER && is_end_text(v, i))
+      v->type[i] = ENGINE_TOKEN_CONTROL;
+}
+
+
 /* mem_alloc(0) gives a block too, so an empty list needs no case of its own. */
 int engine_vocab_specials(struct engine_vocab *v, drover_err *err) {
   uint32_t count = 0, kept = 0;
+  claim_ends(v);
   for (uint32_t i = 0; i < v->size; i++)
     count += (uint32_t)is_special(v, i);
   v->special = mem_alloc(count * sizeof *v->special);
@@ -94,18 +121,42 @@ static int load_flag(const struct engine_gguf *g, const char *name, int *out,
 }
 
 
+/* The control token of that text, or -1. */
+static int32_t control(const struct engine_vocab *v, const char *text) {
+  for (uint32_t i = 0; i < v->size; i++)
+    if (v->type[i] == ENGINE_TOKEN_CONTROL && is_text(v, i, text))
+      return (int32_t)i;
+  return -1;
+}
+
+
 /* By text too, because files of chat models that were converted early name
  * only one of their two end tokens. Control tokens alone: a reply that
- * merely spells "</s>" goes on. */
+ * merely spells "</s>" goes on. In gpt-oss's dialect, which has "<|return|>"
+ * and "<|call|>", "<|end|>" only ends one of a reply's parts. */
 static void mark_ends(struct engine_vocab *v) {
   for (uint32_t i = 0; i < v->size; i++)
-    for (size_t t = 0; t < sizeof end_texts / sizeof end_texts[0]; t++) {
-      size_t size = strlen(end_texts[t]);
-      if (v->type[i] == ENGINE_TOKEN_CONTROL
-          && v->start[i + 1] - v->start[i] == size
-          && !memcmp(v->bytes + v->start[i], end_texts[t], size))
-        v->ends[i] = 1;
-    }
+    if (v->type[i] == ENGINE_TOKEN_CONTROL && is_end_text(v, i))
+      v->ends[i] = 1;
+  int32_t part = control(v, "<|end|>");
+  if (part >= 0 && control(v, "<|return|>") >= 0 && control(v, "<|call|>") >= 0)
+    v->ends[part] = 0;
+}
+
+
+/* A copy, since the file is closed when its weights are loaded. */
+static int load_pattern(struct engine_vocab *v, const struct engine_gguf *g,
+                        drover_err *err) {
+  drover_text text = { 0 };
+  int rc = engine_gguf_text(g, "tokenizer.chat_template", &text, err);
+  if (rc || !text.size)
+    return rc == DROVER_ENOTFOUND ? DROVER_OK : rc;
+  v->pattern = mem_alloc(text.size);
+  if (!v->pattern)
+    return drover_fail(err, DROVER_ENOMEM, "no memory for a vocabulary");
+  memcpy(v->pattern, text.data, text.size);
+  v->pattern_size = text.size;
+  return DROVER_OK;
 }
 
 
@@ -143,10 +194,13 @@ int engine_vocab_ids(struct engine_vocab *v, const struct engine_gguf *g,
   if (v->add_bos && v->bos < 0)
     return drover_fail(err, DROVER_EFORMAT, "tokenizer.ggml.add_bos_token is "
                        "set and there is no bos_token_id");
+  drover_text arch = { 0 };
+  if (engine_gguf_text(g, "general.architecture", &arch, NULL) == DROVER_OK)
+    v->trims = arch.size == 4 && !memcmp(arch.data, "phi3", 4);
   const int32_t ends[] = { v->eos, turn, message };
   for (int i = 0; i < 3; i++)
     if (ends[i] >= 0)
       v->ends[ends[i]] = 1;
   mark_ends(v);
-  return DROVER_OK;
+  return load_pattern(v, g, err);
 }

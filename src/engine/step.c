@@ -71,28 +71,56 @@ void engine_step_deinit(struct engine_step *s) {
 }
 
 
-/* A pre-norm llama layer: x += what the layer before left in y, norm,
- * attention, x += y, norm, SwiGLU. The last matmul's y is added by the next
- * layer's norm, or by gather_norm. */
+/* q, k and v into their places of a row. */
+static void project(struct engine_step *s, const struct engine_layer *l) {
+  const struct engine_backend *b = s->backend;
+  const struct engine_shape *shape = &s->model->shape;
+  uint32_t q = shape->heads * shape->head_dim;
+  uint32_t kv = shape->kv_heads * shape->head_dim;
+  if (l->qkv.w) {
+    b->matmul(s->state, s->qkv, 0, s->act, &l->qkv);
+    return;
+  }
+  b->matmul(s->state, s->qkv, 0, s->act, &l->q);
+  b->matmul(s->state, s->qkv, q, s->act, &l->k);
+  b->matmul(s->state, s->qkv, q + kv, s->act, &l->v);
+}
+
+
+/* Where gate and up are one matrix, gate comes first in it. */
+static void feed_forward(struct engine_step *s, const struct engine_layer *l) {
+  const struct engine_backend *b = s->backend;
+  if (s->model->shape.experts) {
+    b->moe(s->state, s->y, s->act, &l->moe);
+    return;
+  }
+  if (l->gate.w)
+    b->matmul(s->state, s->gu, 0, s->act, &l->gate);
+  b->matmul(s->state, s->gu, l->gate.w ? s->model->shape.ff : 0, s->act,
+            &l->up);
+  b->glu(s->state, s->act, s->gu);
+  b->matmul(s->state, s->y, 0, s->act, &l->down);
+}
+
+
+/* x += what the layer before left in y, norm, attention, x += y, norm, feed
+ * forward. The last product's y is added by the next layer's norm, or by
+ * gather_norm; norms behind a part work on y before that. */
 static void run_layer(struct engine_step *s, uint32_t i,
                       const struct engine_buffer *add) {
   const struct engine_backend *b = s->backend;
   const struct engine_layer *l = &s->model->layer[i];
-  const struct engine_shape *shape = &s->model->shape;
-  uint32_t q = shape->heads * shape->head_dim;
-  uint32_t kv = shape->kv_heads * shape->head_dim;
   b->norm(s->state, s->act, s->x, add, l->attn_norm);
-  b->matmul(s->state, s->qkv, 0, s->act, l->q);
-  b->matmul(s->state, s->qkv, q, s->act, l->k);
-  b->matmul(s->state, s->qkv, q + kv, s->act, l->v);
-  b->qkv_store(s->state, i, s->qkv);
-  b->attention(s->state, s->act, i, s->qkv);
-  b->matmul(s->state, s->y, 0, s->act, l->attn_output);
+  project(s, l);
+  b->qkv_store(s->state, i, s->qkv, l->q_norm, l->k_norm);
+  b->attention(s->state, s->act, i, s->qkv, l->sinks);
+  b->matmul(s->state, s->y, 0, s->act, &l->attn_output);
+  if (l->attn_post)
+    b->norm_own(s->state, s->y, l->attn_post);
   b->norm(s->state, s->act, s->x, s->y, l->ffn_norm);
-  b->matmul(s->state, s->gu, 0, s->act, l->gate);
-  b->matmul(s->state, s->gu, shape->ff, s->act, l->up);
-  b->glu(s->state, s->act, s->gu);
-  b->matmul(s->state, s->y, 0, s->act, l->down);
+  feed_forward(s, l);
+  if (l->ffn_post)
+    b->norm_own(s->state, s->y, l->ffn_post);
 }
 
 

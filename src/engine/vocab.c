@@ -393,5 +393,6 @@ void engine_vocab_free(struct engine_vocab *v) {
   mem_free(v->slot);
   mem_free(v->merge);
   mem_free(v->special);
+  mem_free(v->pattern);
   mem_free(v);
 }

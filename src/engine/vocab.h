@@ -55,7 +55,12 @@ struct engine_vocab {
   int32_t  byte[256];               /* the token of each byte, or -1 */
   int32_t  bos, eos, unknown;       /* or -1 */
   int      add_bos, space_prefix;
+  int      trims;                   /* phi-3: special tokens, but bos, unknown
+                                     * and "<|endoftext|>", take the blanks
+                                     * behind them */
   size_t   longest;                 /* bytes of the longest token */
+  char    *pattern;                 /* the chat template, owned; or NULL */
+  size_t   pattern_size;
 };
 
 struct engine_ids {                 /* zeroed by the caller */
@@ -98,6 +103,12 @@ const struct engine_merge_rank *engine_vocab_merge(
 int engine_vocab_encode(const struct engine_vocab *v,
                         const struct engine_prompt *p, int bos,
                         struct engine_ids *out, drover_err *err);
+
+
+/* 1 when the text begins with the spelling of a special token that is not
+ * user-defined. */
+int engine_vocab_control_at(const struct engine_vocab *v, const char *text,
+                            size_t size);
 
 
 /* The bytes of a token in a reply: none for control and unknown tokens.

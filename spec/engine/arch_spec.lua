@@ -1,0 +1,122 @@
+-- All architectures and tensor types, against a float64 pass of another make:
+-- tiny random models. Float32 activations on dequantised weights, so the tight
+-- rule of the oracle's README holds for every type: 0.001 of a logit.
+local ffi = require "ffi"
+local c = require "spec.support.c"
+local engine = require "spec.support.engine"
+local oracle = require "spec.support.oracle"
+
+local fast = ffi.load("build/libdrover_dev.so")
+local NEAR, ROUTE = 0.001, 0.0005
+
+
+-- The model's path, unpacked if need be, and how to remove what that made.
+local function unpacked(model)
+  local plain = oracle.path("arch/" .. model)
+  if not model:find("%.gz$") then
+    return plain, function() end
+  end
+  local path = os.tmpname()
+  assert(os.execute(("gzip -dc '%s' > '%s'"):format(plain, path)) == 0)
+  return path, function() os.remove(path) end
+end
+
+
+local function open(file, lib)
+  local path, remove = unpacked(file.model)
+  local e, why = engine.open(path, { context = 512 }, lib)
+  remove()
+  return assert(e, why)
+end
+
+
+-- Where a mixture's choice of an expert is too close to call, what follows may
+-- differ: the first such position, or all.
+local function last_sure(case)
+  for i, gap in ipairs(case.route_gap or {}) do
+    if gap < ROUTE then
+      return i - 1
+    end
+  end
+  return math.huge
+end
+
+
+local function near(want, got, what, ...)
+  if math.abs(want - got) > NEAR or got ~= got then
+    error((what .. ": %g, %g expected"):format(..., got, want), 2)
+  end
+end
+
+
+local function check_logits(e, case, logits, sure)
+  for k, at in ipairs(case.logits.float64 and case.logits_at or {}) do
+    local all = oracle.base64(case.logits.float64[k])
+    local want = ffi.cast("const float *", all)
+    for id = 0, at < sure and e.vocab - 1 or -1 do
+      near(want[id], logits[at * e.vocab + id], case.name .. " at %d", at)
+    end
+  end
+end
+
+
+-- How many of the greedy ids are sure to be those.
+local function greedy_ids(case)
+  local want = case.float64.ids or case.ids
+  local count = case.float64.close_at or #want
+  return want, (case.float64.min_route_gap or 1) < ROUTE and 0 or count
+end
+
+
+-- The prompt and the greedy ids behind it, in one pass: each of those is the
+-- best one after all before it.
+local function check(e, case)
+  local prompt, sure = case.prompt_ids, last_sure(case)
+  if case.prompt then
+    assert.same(prompt, e:encode(case.prompt, false, prompt[1] == 1))
+  end
+  local ids, want, count = { unpack(prompt) }, greedy_ids(case)
+  for i = 1, count do
+    ids[#ids + 1] = want[i]
+  end
+  local logits = e:logits(ids)
+  for i = 1, math.min(#prompt - 1, sure) do
+    near(case.logprobs.float64[i],
+         e:logprob(logits + (i - 1) * e.vocab, ids[i + 1]),
+         case.name .. ": log-probability %d", i)
+  end
+  check_logits(e, case, logits, sure)
+  for i = #prompt, #ids - 1 do
+    local row, best = logits + (i - 1) * e.vocab, 0
+    for id = 1, e.vocab - 1 do
+      best = row[id] > row[best] and id or best
+    end
+    assert.equal(ids[i + 1], best, case.name .. " at " .. i)
+  end
+end
+
+
+describe("#oracle arch", function()
+  after_each(engine.close_all)
+
+  for _, path in ipairs(oracle.files("arch", "%.json$")) do
+    local name = path:match("([^/]+)%.json$")
+    it("computes " .. name, function()
+      local file = oracle.json(path)
+      local e = open(file, fast)
+      for _, case in ipairs(file.cases) do
+        check(e, case)
+      end
+    end)
+  end
+
+  it("does so under the sanitizers too", function()
+    for _, name in ipairs { "gemma3-f32", "gpt-oss-mxfp4", "phi3-longrope-f32",
+                            "moe256-q4_k", "olmo2-f32", "llama-yarn-f32" } do
+      local file = oracle.json("arch/" .. name .. ".json")
+      local e = open(file, c.lib)
+      check(e, file.cases[1])
+      e:close()
+    end
+  end)
+end)
