@@ -72,12 +72,11 @@ void drover_model_close(drover_model *m);       /* takes NULL */
 /* That of an open engine: the engine's, which must outlive its use. */
 drover_model *drover_engine_model(drover_engine *e);
 
-/* The ids of a text: how many there are; at most `cap` are written. `special`:
+/* The ids of a text: how many there are; at most `cap` are written. `flags`: 1,
  * spellings of special tokens are those tokens, but across no mark (see
- * drover_model_mark); `bos`: with one in front if the model wants it. */
-long drover_model_encode(drover_model *m, const char *text, size_t size,
-                         int special, int bos, int32_t *ids, size_t cap,
-                         drover_err *err);
+ * drover_model_mark); 2, with a BOS in front if the model wants it. */
+long drover_model_encode(drover_model *m, const drover_text *text, int flags,
+                         int32_t *ids, size_t cap, drover_err *err);
 
 /* The bytes of one token as it stands in the vocabulary: how many, or
  * DROVER_ENOTFOUND. */

@@ -46,22 +46,20 @@ void drover_model_close(drover_model *m) {
 
 /* Plain text is one span, in which no special token is parsed. */
 static int encode(const struct engine_vocab *v, const drover_text *text,
-                  int special, int bos, struct engine_ids *ids,
-                  drover_err *err) {
+                  int flags, struct engine_ids *ids, drover_err *err) {
   struct engine_span all = { text->size, 0 };
   struct engine_prompt p = { text->data, text->size, &all, 1 };
-  return special
+  int bos = flags & 2;
+  return flags & 1
     ? engine_marked_encode(v, text->data, text->size, bos, ids, err)
     : engine_vocab_encode(v, &p, bos, ids, err);
 }
 
 
-long drover_model_encode(drover_model *m, const char *text, size_t size,
-                         int special, int bos, int32_t *ids, size_t cap,
-                         drover_err *err) {
-  const drover_text t = { text, size };
+long drover_model_encode(drover_model *m, const drover_text *text, int flags,
+                         int32_t *ids, size_t cap, drover_err *err) {
   struct engine_ids got = { 0 };
-  int rc = encode(m->vocab, &t, special, bos, &got, err);
+  int rc = encode(m->vocab, text, flags, &got, err);
   size_t n = got.count < cap ? got.count : cap;
   if (!rc && n)
     memcpy(ids, got.at, n * sizeof *ids);

@@ -73,8 +73,9 @@ local function tokenize(opts)
   local text, err = io.stdin:read("*a"), ffi.new("drover_err")
   local room = #text + 16
   local ids = ffi.new("int32_t[?]", room)
-  local n = tonumber(C.drover_model_encode(model, text, #text,
-    opts.special and 1 or 0, opts.bos and 1 or 0, ids, room, err))
+  local span = ffi.new("drover_text", text, #text)
+  local flags = (opts.special and 1 or 0) + (opts.bos and 2 or 0)
+  local n = tonumber(C.drover_model_encode(model, span, flags, ids, room, err))
   if n < 0 then return 1, ffi.string(err.text) end
   local out = {}
   for i = 1, n do out[i] = ids[i - 1] end
