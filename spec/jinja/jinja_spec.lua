@@ -32,7 +32,8 @@ describe("jinja", function()
       .. "{% if x == 3 %}{% break %}{% endif %}{{ x }}{% endfor %}", "02" },
     { "{% set x = 1 %}{% for y in [1] %}{% set x = 2 %}{% endfor %}{{ x }}", "1" },
     { "{% set n = namespace(x=1) %}{% for y in [1] %}{% set n.x = 2 %}{% endfor %}{{ n.x }}", "2" },
-    { "{% macro m(a, b='z') %}{{ a }}{{ b }}{% endmacro %}{{ m('x') }}{{ m('x', b='y') }}", "xzxy" },
+    { "{% macro m(a, b='z') %}{{ a }}{{ b }}{% endmacro %}{{ m('x') }}"
+      .. "{{ m('x', b='y') }}", "xzxy" },
     { "{% set a, b = (1, 2) %}{{ a }}{{ b }}{% set c %}in{% endset %}{{ c }}", "12in" },
     { "{{ 'abcdef'[1:3] }}{{ [1,2,3][::-1] }}{{ 'héllo'[1] }}{{ 'abc'[-1] }}", "bc[3, 2, 1]éc" },
     { "{{ {'a': [1, 'b']} }}", "{'a': [1, 'b']}" },
