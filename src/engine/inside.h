@@ -104,12 +104,4 @@ uint32_t engine_plan_make(struct engine *e, int64_t now_ns);
  * (`pooled`) of those that want vectors. Call first without, then with. */
 void engine_plan_build(struct engine *e, int pooled);
 
-
-/* plan.c: let `to`, queued and not running, go on from where `from` is: they
- * share its full blocks, the last is copied. Their ids up to there are the
- * same. DROVER_EAGAIN: no place now, and `to` waits as others do. No lock is
- * held; between steps. */
-int engine_plan_fork(struct engine *e, const struct engine_request *from,
-                     struct engine_request *to);
-
 #endif

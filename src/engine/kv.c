@@ -189,6 +189,16 @@ uint32_t engine_seat_advance(struct engine_kv *kv, struct engine_seat *s,
 }
 
 
+int32_t engine_seat_last(const struct engine_kv *kv,
+                         const struct engine_seat *s, const int32_t *ids,
+                         uint32_t computed, uint32_t known) {
+  if (computed != s->kept * TOKENS || computed + TOKENS != known)
+    return -1;
+  struct engine_prefix_key key = key_of(s, ids, s->kept);
+  return engine_prefix_find(&kv->prefix, &key);
+}
+
+
 int engine_seat_fork(struct engine_kv *kv, const struct engine_seat *from,
                      uint32_t computed, struct engine_seat *to,
                      int32_t copy[2]) {

@@ -94,6 +94,13 @@ uint32_t engine_seat_advance(struct engine_kv *kv, struct engine_seat *s,
                              uint32_t known);
 
 
+/* The block that holds the same as its last one would, where `computed` and
+ * `known` are its two ends; or -1. Nothing is held: copy it at once. */
+int32_t engine_seat_last(const struct engine_kv *kv,
+                         const struct engine_seat *s, const int32_t *ids,
+                         uint32_t computed, uint32_t known);
+
+
 /* A second sequence over the same `computed` positions: full blocks are
  * shared; `copy` becomes the last, partial block of `from` and of `to`, to
  * be copied by the caller (-1, -1: there is none). `to` has an array of its

@@ -100,6 +100,26 @@ static uint32_t take(const struct engine *e, struct engine_request *r) {
 }
 
 
+/* What others have computed of its prompt by now, it need not. Of a last block
+ * that is known it takes a copy, to compute the last token in. */
+static void advance(struct engine *e, struct engine_request *r) {
+  if (!r->running || !shares(r))
+    return;
+  uint32_t known = (uint32_t)r->ids.count;
+  uint32_t to = engine_seat_advance(&e->kv, &r->seat, r->ids.at, r->computed,
+                                    known);
+  int32_t last = engine_seat_last(&e->kv, &r->seat, r->ids.at, to, known);
+  if (last >= 0) {
+    e->model->backend->kv_copy(e->step.state, &last,
+                               &r->seat.block[r->seat.kept], 1);
+    to = known - 1;
+  }
+  if (known == r->prompt)           /* not one that was preempted */
+    e->prefix_tokens += to - r->computed;
+  r->computed = to;
+}
+
+
 static int admit(struct engine *e, struct engine_request *r) {
   uint32_t known = (uint32_t)r->ids.count;
   long found = 0;
@@ -112,10 +132,11 @@ static int admit(struct engine *e, struct engine_request *r) {
   r->computed = (uint32_t)found;
   r->running = 1;
   e->running++;
-  if (known == r->prompt) {         /* not one that was preempted */
+  if (known == r->prompt) {
     e->prompt_tokens += known;
     e->prefix_tokens += (double)found;
   }
+  advance(e, r);
   return 1;
 }
 
@@ -145,18 +166,6 @@ static void admit_all(struct engine *e, struct engine_sched_limits *limits) {
 
 
 /* ---- a step ---- */
-
-/* What others have computed of its prompt by now, it need not. */
-static void advance(struct engine *e, struct engine_request *r) {
-  if (!r->running || !shares(r))
-    return;
-  uint32_t to = engine_seat_advance(&e->kv, &r->seat, r->ids.at, r->computed,
-                                    (uint32_t)r->ids.count);
-  if (r->ids.count == r->prompt)
-    e->prefix_tokens += to - r->computed;
-  r->computed = to;
-}
-
 
 /* The blocks that the plan counted on are free: nobody else takes any. */
 static void grow(struct engine *e, struct engine_request *r,
@@ -246,24 +255,4 @@ void engine_plan_build(struct engine *e, int pooled) {
     p->seq[i].rows = 0;
   }
   p->load.rows = (uint32_t)p->rows.rows;
-}
-
-
-int engine_plan_fork(struct engine *e, const struct engine_request *from,
-                     struct engine_request *to) {
-  int32_t copy[2];
-  int rc = DROVER_EAGAIN;
-  pthread_mutex_lock(&e->lock);
-  if (e->running < e->batch && from->running && !to->running)
-    rc = engine_seat_fork(&e->kv, &from->seat, from->computed, &to->seat,
-                          copy);
-  if (!rc) {
-    if (copy[0] >= 0)
-      e->model->backend->kv_copy(e->step.state, &copy[0], &copy[1], 1);
-    to->computed = from->computed;
-    to->running = 1;
-    e->running++;
-  }
-  pthread_mutex_unlock(&e->lock);
-  return rc;
 }

@@ -77,11 +77,11 @@ int engine_sched_next(const struct engine_sched_limits *limits,
 }
 
 
-/* Blocks that may be written to behind those it has or takes now. */
+/* Blocks that may be written to behind those it has or takes next. */
 static double unwritten(const struct engine_sched_seq *s) {
   uint32_t rest = least(s->rest, REST_MOST);
   uint32_t all = engine_kv_need(s->known + rest);
-  uint32_t has = s->running ? s->held : engine_kv_need(s->known);
+  uint32_t has = s->running ? s->held + wanted(s) : engine_kv_need(s->known);
   return all > has ? all - has : 0;
 }
 
@@ -180,7 +180,9 @@ static uint32_t chunk(const struct engine_sched_limits *limits,
     n = n % TOKENS ? n - n % TOKENS : n - TOKENS;
   }
   uint32_t over = (s->computed + n) % TOKENS;
-  return n < left(s) && n > over ? n - over : n;
+  if (n == left(s) || !over)
+    return n;
+  return n > over ? n - over : first ? n : 0;
 }
 
 
