@@ -3,7 +3,7 @@
 local ffi = require "ffi"
 local c = require "spec.support.c"
 local engine = require "spec.support.engine"
-local gguf = require "spec.support.gguf"
+local letters = require "spec.support.letters"
 
 c.cdef[[
 long engine_prefix(struct engine *e, const drover_generate *g, uint32_t *tokens,
@@ -13,72 +13,10 @@ double drover_clock(void);
 
 local C = c.lib
 local fast = ffi.load("build/libdrover_dev.so")
-local CONTEXT = 256
-local file, path
+local open, words = letters.open, letters.words
 
-
--- The small llama with a longer context, whose greedy words are letters: the
--- rows of all other tokens are 0, so that what it says can be asked again.
-setup(function()
-  file = gguf.set(gguf.llama(), "llama.context_length", gguf.U32, CONTEXT)
-  local t = gguf.tensor(file, "token_embd.weight")
-  local rows = ffi.new("float[?]", 16 * t.ne[2])
-  ffi.copy(rows, t.bytes, #t.bytes)
-  for id = 0, t.ne[2] - 1 do
-    if id < 67 or id > 122 or id == 98 then
-      for k = 0, 15 do
-        rows[16 * id + k] = id < 256 and rows[16 * id + k] * 0.3 or 0
-      end
-    end
-  end
-  t.bytes = ffi.string(rows, #t.bytes)
-  path = gguf.write(gguf.build(file))
-end)
-
-
-teardown(function()
-  os.remove(path)
-end)
-
-
--- An engine; `blocks`: of its pool, less than it would have.
-local function open(config, blocks, lib)
-  local full = { step_ms = 1e6 }     -- no clock decides anything here
-  for k, v in pairs(config or {}) do
-    full[k] = v
-  end
-  if not blocks then
-    return assert(engine.open(path, full, lib))
-  end
-  local all = assert(engine.open(path, full, lib))
-  local more = all:busy().kv_tokens / 16 - blocks
-  local bytes = tonumber(all.info.memory_bytes)
-  all:close()
-  local block = ({ [0] = 16, 32, 12 })[full.kv or 0] * 64   -- bytes of 2 layers
-  full.memory_cap_bytes = bytes - more * block
-  local e = assert(engine.open(path, full, lib))
-  assert.equal(blocks * 16, e:busy().kv_tokens)
-  return e
-end
-
-
-local function random_of(seed)
-  local x = seed
-  return function(n)
-    x = (x * 1103515245 + 12345) % 2147483648
-    return math.floor(x / 65536) % n
-  end
-end
-
-
--- Words of letters, the same for the same number.
-local function words(n, seed)
-  local random, out = random_of(seed * 7919), {}
-  for i = 1, n do
-    out[i] = string.char(99 + random(20))
-  end
-  return table.concat(out)
-end
+setup(letters.setup)
+teardown(letters.teardown)
 
 
 local function same_reply(want, got, what)
@@ -102,7 +40,7 @@ end
 
 -- Requests with beginnings in common, of all lengths, drawn and greedy.
 local function many(count)
-  local random, out = random_of(5), {}
+  local random, out = letters.random(5), {}
   for i = 1, count do
     local lead = words(16 * random(6) + random(9), random(4))
     out[i] = { call = i, prompt = lead .. words(random(60) + 1, i),
@@ -475,117 +413,5 @@ describe("what an engine tells of itself", function()
     assert.is_true(e:busy().tokens_per_second > 0)
     e:drain()
     assert.equal(0, e:busy().tokens_per_second)
-  end)
-end)
-
-
-describe("a prompt's vector", function()
-  after_each(engine.close_all)
-
-  local MEAN, LAST, CLS = C.DROVER_POOL_MEAN, C.DROVER_POOL_LAST, C.DROVER_POOL_CLS
-
-  -- A state times the embedding's rows are its logits (the output is tied), so
-  -- a vector times them is in proportion to the logits' sum.
-  local function check(bytes, logits, vocab, first, last)
-    assert.equal(64, #bytes)
-    local v = ffi.cast("const float *", bytes)
-    local rows = ffi.cast("const float *", gguf.tensor(file, "token_embd.weight").bytes)
-    local dot, norms, length = 0, { 0, 0 }, 0
-    for id = 0, vocab - 1 do
-      local got, want = 0, 0
-      for k = 0, 15 do
-        got = got + v[k] * rows[16 * id + k]
-      end
-      for at = first, last do
-        want = want + logits[at * vocab + id]
-      end
-      dot, norms[1], norms[2] = dot + got * want, norms[1] + got * got, norms[2] + want * want
-    end
-    for k = 0, 15 do
-      length = length + v[k] * v[k]
-    end
-    assert.is_true(math.abs(length - 1) < 1e-5)
-    assert.is_true(dot / math.sqrt(norms[1] * norms[2]) > 1 - 1e-6)
-  end
-
-  it("is that of its tokens' states: mean, last or first", function()
-    local e = open()
-    for _, n in ipairs{ 1, 7, 16, 32, 200, 256 } do
-      local prompt = words(n, n)
-      local logits = e:logits(e:encode(prompt))
-      for pool, span in pairs{ [MEAN] = { 0, n - 1 }, [LAST] = { n - 1, n - 1 },
-                               [CLS] = { 0, 0 } } do
-        local r = e:ask{ prompt = prompt, pool = pool }
-        check(r.vector, logits, e.vocab, span[1], span[2])
-        assert.same({ n, 0, "" }, { r.prompt_tokens, r.completion_tokens, r.text })
-      end
-    end
-  end)
-
-  it("is the same bits in any company, cut and preempted", function()
-    local e = open({ batch = 1 }, nil, fast)
-    local want, requests = {}, {}
-    for i = 1, 40 do
-      requests[i] = { call = i, prompt = words(i * 5, i), pool = i % 3 + 1, salt = i }
-      want[i] = e:ask(requests[i]).vector
-    end
-    e = open({ queue = 200 }, 24, fast)
-    for i = 1, 40 do
-      assert(e:queue(requests[i]))
-      assert(e:queue{ call = 100 + i, prompt = words(20, i), max_tokens = 60, seed = i })
-      e:turn()
-    end
-    e:drain()
-    assert.is_true(e:busy().preemptions > 0)
-    for i = 1, 40 do
-      assert.equal(want[i], e.replies[i].vector)
-    end
-  end)
-
-  it("is of a prompt that the context holds, and a pooling that there is", function()
-    local id, text, code = open():queue{ prompt = words(257, 1), pool = MEAN }
-    assert.is_nil(id)
-    assert.equal(C.DROVER_ECONTEXT, code)
-    assert.is_truthy(text:find("256 tokens, the prompt has 257"))
-    id, text, code = open():queue{ prompt = "c", pool = 4 }
-    assert.is_nil(id)
-    assert.same({ C.DROVER_EINVAL, "pool: 4 is unknown" }, { code, text })
-  end)
-end)
-
-
-describe("a cache's type", function()
-  after_each(engine.close_all)
-
-  it("decides its bytes: halves unless it is said", function()
-    local bytes = {}
-    for kv = C.DROVER_KV_F16, C.DROVER_KV_Q8_0 do
-      local e = open{ kv = kv }
-      bytes[kv] = tonumber(e.info.memory_bytes)
-      e:close()
-    end
-    local values = 2 * 2 * 2 * 4 * 16 * CONTEXT    -- k and v, layers, heads, dim, batch
-    assert.equal(2 * values, bytes[C.DROVER_KV_F32] - bytes[C.DROVER_KV_F16])
-    assert.equal(values / 2, bytes[C.DROVER_KV_F16] - bytes[C.DROVER_KV_Q8_0])
-    local e, text, code = engine.open(path, { kv = 3 })
-    assert.is_nil(e)
-    assert.same({ C.DROVER_EINVAL, "kv: 3 is unknown" }, { code, text })
-  end)
-
-  it("changes no bit between one step and many", function()
-    local ids = {}
-    for i = 1, 60 do
-      ids[i] = (i * 37) % 250
-    end
-    for kv = C.DROVER_KV_F16, C.DROVER_KV_Q8_0 do
-      local want = open{ kv = kv, batch = 64 }:logits(ids)
-      local got = open{ kv = kv, batch = 3 }:logits(ids)
-      for i = 0, 60 * 262 - 1 do
-        if got[i] ~= want[i] then
-          error(("kv %d: logit %d differs"):format(kv, i))
-        end
-      end
-      engine.close_all()
-    end
   end)
 end)
