@@ -304,6 +304,15 @@ describe("guessed tokens", function()
     assert.equal(r.completion_tokens, load.tokens)
     assert.equal(load.tokens - load.accepted, load.steps)
     assert.is_true(load.drafted >= load.accepted and load.accepted > 0)
+    e:close()
+    e = open{ draft = C.DROVER_DRAFT_ALWAYS }
+    for i = 1, 40 do                  -- of which some end among guesses
+      local last = e:busy()
+      e:ask{ prompt = words(3, i):rep(9), max_tokens = i % 9 + 2 }
+      local now = e:busy()
+      assert.is_true(now.drafted - last.drafted >= now.accepted - last.accepted)
+    end
+    assert.is_true(e:busy().accepted > 0)
     e = open{ draft = C.DROVER_DRAFT_NEVER }
     e:ask{ prompt = words(9, 1):rep(3), max_tokens = 200 }
     assert.same({ 0, 0 }, { e:busy().drafted, e:busy().accepted })

@@ -176,7 +176,7 @@ int engine_request_new(struct engine_request **out,
   r->seat.salt = g->salt;
   r->priority = (int)g->priority;
   r->pool = (enum drover_pool)g->pool;
-  r->gain = 1;                      /* the first guess is worth a try */
+  r->gain = 2;                      /* the first guess is worth a try */
   r->arrived_ns = now_ns;
   r->first_by_ns = deadline(g->first_token, now_ns);
   r->total_by_ns = deadline(g->total, now_ns);
