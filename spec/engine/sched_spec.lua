@@ -167,6 +167,37 @@ describe("a step's rows", function()
 end)
 
 
+describe("a long prompt among short ones that never end", function()
+  -- Steps of 0.1 s and 64 rows; a prompt of 64 tokens comes with each. When the
+  -- long one is through, and how long the slowest short one took.
+  local function simulate(steps)
+    local seqs, done, slowest = { prompt(640, 0, { arrived_ns = 0 }) }, nil, 0
+    for step = 0, steps do
+      seqs[#seqs + 1] = prompt(64, 0, { arrived_ns = step * 0.1 * SECOND })
+      local got, kept = rows({ now_ns = step * 0.1 * SECOND }, seqs), {}
+      for i, s in ipairs(seqs) do
+        s.computed = s.computed + got[i]
+        if s.computed < s.known then
+          kept[#kept + 1] = s
+        elseif s.known == 640 then
+          done = done or step
+        else
+          slowest = math.max(slowest, step - s.arrived_ns / (0.1 * SECOND))
+        end
+      end
+      seqs = kept
+    end
+    return done, slowest
+  end
+
+  it("waits two seconds and not longer, and then they wait for it", function()
+    local done, slowest = simulate(60)
+    assert.equal(29, done)            -- 20 steps of waiting, ten of its own
+    assert.is_true(slowest <= 10)
+  end)
+end)
+
+
 describe("guesses", function()
   local function decode(offered, gain)
     return { offered = offered, gain = gain or 1 }

@@ -348,6 +348,28 @@ describe("who is served first", function()
     assert.is_truthy(e.replies[1].finish)
   end)
 
+  it("may be a small one that came later, for two seconds", function()
+    local e = open({}, 16)
+    local function now(more)
+      return math.floor((C.drover_clock() + more) * 1e9)
+    end
+    assert(e:queue{ call = 1, prompt = words(60, 1), max_tokens = 100 })
+    e:turn(now(0))
+    assert(e:queue{ call = 2, prompt = words(200, 2), max_tokens = 50 })
+    assert(e:queue{ call = 3, prompt = words(20, 3), max_tokens = 1 })
+    e:turn(now(0))
+    assert.is_truthy(e.replies[3].finish)
+    assert(e:queue{ call = 4, prompt = words(20, 4), max_tokens = 1 })
+    for _ = 1, 30 do
+      e:turn(now(3))
+    end
+    assert.is_nil(e.replies[4])
+    e:drain()
+    for i = 1, 4 do
+      assert.is_truthy(e.replies[i].finish)
+    end
+  end)
+
   it("must be of a priority that there is", function()
     local id, text, code = open():queue{ prompt = "c", priority = 3 }
     assert.is_nil(id)

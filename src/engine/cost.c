@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { STEPS_LEAST = 4 };           /* before a guess is worth anything */
+enum { STEPS_FEW = 4 };             /* too few to tell an outlier by */
 
 static const double FADE = 0.95;    /* a step's weight after the next one */
 static const double OUTLIER = 4;    /* times the guess: counts as that much */
@@ -57,7 +57,7 @@ void engine_cost_learn(struct engine_cost *c, uint32_t knee,
                        struct engine_load load, double seconds) {
   struct engine_cost_fit *f = load.rows <= knee ? &c->small : &c->large;
   double x[3], most = OUTLIER * guess(f, load) + SLACK;
-  if (f->steps >= STEPS_LEAST && seconds > most)
+  if (f->steps >= STEPS_FEW && seconds > most)
     seconds = most;
   features(load, x);
   for (int i = 0; i < 3; i++) {
@@ -73,7 +73,7 @@ void engine_cost_learn(struct engine_cost *c, uint32_t knee,
 double engine_cost_guess(const struct engine_cost *c, uint32_t knee,
                          struct engine_load load) {
   const struct engine_cost_fit *f = load.rows <= knee ? &c->small : &c->large;
-  if (f->steps < STEPS_LEAST)
+  if (!f->steps)
     f = load.rows <= knee ? &c->large : &c->small;
-  return f->steps < STEPS_LEAST ? 0 : guess(f, load);
+  return guess(f, load);
 }

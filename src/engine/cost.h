@@ -32,7 +32,7 @@ void engine_cost_learn(struct engine_cost *c, uint32_t knee,
                        struct engine_load load, double seconds);
 
 
-/* What a step of `load` would take; 0 while too little is known. */
+/* What a step of `load` would take; 0 before the first. */
 double engine_cost_guess(const struct engine_cost *c, uint32_t knee,
                          struct engine_load load);
 

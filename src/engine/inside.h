@@ -20,6 +20,7 @@ enum {
   ENGINE_BATCH_DEFAULT = 16, ENGINE_BATCH_MAX = 256,
   ENGINE_QUEUE_DEFAULT = 256, ENGINE_QUEUE_MAX = 65536,
   ENGINE_ROWS = 128,                /* tokens a step, or the batch */
+  ENGINE_ROWS_FIRST = 32,           /* the same, before any step was timed */
   ENGINE_DRAFTS = 16,               /* guessed ones of a step */
   ENGINE_STEP_MS = 200,             /* what a step should take at most */
   ENGINE_LOOKS = 8                  /* of those that wait, a step */

@@ -185,6 +185,8 @@ uint32_t engine_plan_make(struct engine *e, int64_t now_ns) {
     .draft = e->draft, .share = e->share, .step_seconds = e->step_seconds,
     .now_ns = now_ns
   };
+  if (e->steps == 0 && limits.rows > ENGINE_ROWS_FIRST)
+    limits.rows = e->batch > ENGINE_ROWS_FIRST ? e->batch : ENGINE_ROWS_FIRST;
   for (uint32_t i = 0; i < p->count; i++) {
     advance(e, p->request[i]);
     number(e, p->request[i], &p->seq[i]);

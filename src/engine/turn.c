@@ -227,6 +227,8 @@ static void settle(struct engine *e, int seq) {
   struct engine_request *r = p->owner[seq];
   uint32_t tried = r->drafts, came = 0;
   r->computed += (uint32_t)(p->seq_start[seq + 1] - p->seq_start[seq]) - tried;
+  if (tried)
+    count_draft(e, tried, 0);
   for (int out = p->out_start[seq]; out < p->out_start[seq + 1]; out++) {
     int32_t id;
     if (!sample(e, r, out, &id))
@@ -237,8 +239,6 @@ static void settle(struct engine *e, int seq) {
     r->computed++;
     count_draft(e, 0, 1);
   }
-  if (tried)
-    count_draft(e, tried, 0);
   r->gain = engine_draft_learn(r->gain, tried, came);
   keep(e, r);
 }
