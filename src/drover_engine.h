@@ -29,7 +29,8 @@ typedef struct drover_engine_config {
   uint32_t context;                 /* tokens a sequence; 0: the model's */
   uint32_t batch;                   /* sequences a step; 0: 16 */
   uint32_t queue;                   /* requests waiting; 0: 256 */
-  uint64_t memory_cap_bytes;        /* weights and cache; 0: none */
+  uint64_t memory_cap_bytes;        /* weights and cache; 0: the cache takes
+                                     * half of what is free, at most */
   uint32_t kv;                      /* enum drover_kv */
   uint32_t step_ms;                 /* a step's aim, beside replies; 0: 200 */
   uint32_t draft;                   /* enum drover_draft */

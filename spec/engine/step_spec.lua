@@ -1,5 +1,4 @@
 -- The scratch of a forward pass: what it says it takes is what it takes.
-local ffi = require "ffi"
 local c = require "spec.support.c"
 local engine = require "spec.support.engine"
 local gguf = require "spec.support.gguf"
