@@ -18,7 +18,8 @@ enum drover_event_type {
   DROVER_EVENT_TEXT,                /* a piece of a local model's text */
   DROVER_EVENT_END,                 /* ended well; the last event */
   DROVER_EVENT_FAIL,                /* code, phase, text; the last event */
-  DROVER_EVENT_SLOT                 /* not of a call: a waiter was popped */
+  DROVER_EVENT_SLOT,                /* not of a call: a waiter was popped */
+  DROVER_EVENT_VECTOR               /* data: the floats of an embedding */
 };
 
 enum drover_finish { DROVER_FINISH_NONE, DROVER_FINISH_STOP,

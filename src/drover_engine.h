@@ -9,13 +9,31 @@
 /* cdef begin */
 typedef struct drover_engine drover_engine;
 
+/* What the cache holds keys and values as: halves, floats, or bytes with a
+ * scale for each 32. */
+enum drover_kv { DROVER_KV_F16, DROVER_KV_F32, DROVER_KV_Q8_0 };
+
+/* Guessed tokens: while they pay, never, or wherever there is a guess. What
+ * is said is the same. */
+enum drover_draft { DROVER_DRAFT_AUTO, DROVER_DRAFT_NEVER,
+                    DROVER_DRAFT_ALWAYS };
+
+/* What to make of a prompt: text that follows it; or one vector, of the mean
+ * of its tokens' last states, of the last one, or of the first, of length 1. */
+enum drover_pool { DROVER_POOL_NONE, DROVER_POOL_MEAN, DROVER_POOL_LAST,
+                   DROVER_POOL_CLS };
+
 typedef struct drover_engine_config {
   const char *path;                 /* of a GGUF file */
   const char *device;               /* NULL or "cpu" */
   uint32_t context;                 /* tokens a sequence; 0: the model's */
   uint32_t batch;                   /* sequences a step; 0: 16 */
   uint32_t queue;                   /* requests waiting; 0: 256 */
-  uint64_t memory_cap_bytes;        /* weights and cache; 0: none */
+  uint64_t memory_cap_bytes;        /* weights and cache; 0: the cache takes
+                                     * half of what is free, at most */
+  uint32_t kv;                      /* enum drover_kv */
+  uint32_t step_ms;                 /* a step's aim, beside replies; 0: 200 */
+  uint32_t draft;                   /* enum drover_draft */
 } drover_engine_config;
 
 typedef struct drover_engine_info {
@@ -34,6 +52,11 @@ void drover_engine_describe(drover_engine *e, drover_engine_info *out);
 typedef struct drover_engine_load {
   uint32_t running, waiting, kv_tokens_used, kv_tokens;
   double   steps, tokens;           /* since it was opened */
+  double   tokens_per_second;       /* of late; 0 when nothing runs */
+  double   prompt_tokens;           /* that were to be read, and of those … */
+  double   prefix_tokens;           /* … found in the cache */
+  double   preemptions;             /* sequences that gave their blocks back */
+  double   drafted, accepted;       /* tokens guessed; that came true */
 } drover_engine_load;
 void drover_engine_busy(drover_engine *e, drover_engine_load *out);
 typedef struct drover_text { const char *data; size_t size; } drover_text;
@@ -52,6 +75,9 @@ typedef struct drover_generate {
   const drover_text *stop;          /* at most 16 of at most 256 bytes */
   uint32_t stop_count;
   double   first_token, total;      /* deadlines, seconds from now; 0: none */
+  uint64_t salt;                    /* whose: the cache is shared under one */
+  uint32_t priority;                /* enum drover_priority */
+  uint32_t pool;                    /* enum drover_pool: VECTOR, then END */
 } drover_generate;
 
 /* Generate on the local model; events TEXT…, then END or FAIL, as for HTTP.
@@ -59,6 +85,10 @@ typedef struct drover_generate {
  * returned at once. Everything is copied. */
 int drover_call_engine(drover_call **out, drover_port *p, drover_engine *e,
                        const drover_generate *g, drover_err *err);
+/* How many tokens of this prompt the engine's cache holds now; the tokens it
+ * has in all to `tokens` (may be NULL). Or a DROVER_E*. Any thread. */
+long drover_engine_prefix(drover_engine *e, const drover_generate *g,
+                          uint32_t *tokens, drover_err *err);
 /* How many tokens the model makes of a text (special tokens are text). */
 long drover_engine_tokens(drover_engine *e, const char *text, size_t size);
 

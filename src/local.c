@@ -84,6 +84,12 @@ drover_model *drover_engine_model(drover_engine *d) {
 }
 
 
+long drover_engine_prefix(drover_engine *d, const drover_generate *g,
+                          uint32_t *tokens, drover_err *err) {
+  return engine_prefix(d->engine, g, tokens, err);
+}
+
+
 long drover_engine_tokens(drover_engine *d, const char *text, size_t size) {
   return engine_tokens(d->engine, text, size);
 }
@@ -99,8 +105,8 @@ static void emit_end(struct local *l, const drover_event *ev) {
 }
 
 
-/* The engine's thread (engine_close: its caller's). A piece of text that finds
- * no memory ends the request, since a gap must not go unseen. */
+/* The engine's thread (engine_close: its caller's). A piece of the reply that
+ * finds no memory ends the request, since a gap must not go unseen. */
 static void emit(void *ctx, const drover_event *ev) {
   struct local *l = ctx;
   if (ev->type == DROVER_EVENT_END || ev->type == DROVER_EVENT_FAIL) {

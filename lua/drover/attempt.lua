@@ -370,7 +370,7 @@ function _M.open(state, row, pick, call, limits)
     self.envelope = engine.envelope(("%x"):format(self.number)
       .. tostring(C.drover_entropy()):gsub("%D", ""),
       math.floor(C.drover_clock_wall()), call.model or row.model)
-    handle, e = send.engine(port, self.number, row, call, limits)
+    handle, e = send.engine(port, self.number, row, call, limits, pick)
   else
     handle, e = send.http(port, self.number, row, call, limits)
   end

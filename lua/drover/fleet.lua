@@ -18,6 +18,10 @@ mt.__index = mt
 local GIB = 2 ^ 30
 
 
+local KV = { f16 = C.DROVER_KV_F16, q8_0 = C.DROVER_KV_Q8_0,
+             f32 = C.DROVER_KV_F32 }
+
+
 -- Open a local row's model. Returns true, or nil and an error.
 local function open_engine(row)
   local config, e = ffi.new("drover_engine_config"), ffi.new("drover_err")
@@ -25,6 +29,8 @@ local function open_engine(row)
   config.path = row.engine_path
   config.context, config.batch = row.context or 0, row.batch or 0
   config.memory_cap_bytes = (row.memory_cap_gb or 0) * GIB
+  config.kv = KV[row.kv or "f16"]
+  config.step_ms = row.step_ms or 0
   local code = C.drover_engine_open(out, config, e)
   if code ~= 0 then
     local text = ffi.string(e.text)

@@ -41,8 +41,8 @@ local local_fields = {
   context = { "number", 16, 1048576, integer = true },
   memory_cap_gb = { "number", 0.001, 1e6 },
   threads = { later = true },
-  kv = { "string", one_of = { "f32" } },
-  step_ms = { later = true },
+  kv = { "string", one_of = { "f16", "q8_0", "f32" } },
+  step_ms = { "number", 1, 60000, integer = true },
 }
 
 local price_fields = {
@@ -205,6 +205,7 @@ local function local_rows(n, base)
   base.group = base.id
   base.batch, base.context = n.batch, n.context
   base.memory_cap_gb = n.memory_cap_gb
+  base.kv, base.step_ms = n.kv, n.step_ms
   return { base }
 end
 
@@ -266,6 +267,7 @@ local function spec_of(row)
     capacity = row.capacity, memory_gb = row.memory_gb, models = row.models,
     price = row.price, ca_file = row.ca_file, batch = row.batch,
     context = row.context, memory_cap_gb = row.memory_cap_gb,
+    kv = row.kv, step_ms = row.step_ms,
     key = type(source) == "table" and source or row.key and "literal" or nil,
     limits = row.node_limits,
   }

@@ -154,8 +154,10 @@ local function engine_error(row, code, text)
 end
 
 
--- Hand the request to the engine of a local row. As http().
-function _M.engine(port, number, row, call, limits)
+-- Hand the request to the engine of a local row. As http(). The pick's
+-- priority is the engine's too; its key parts one tenant's prompts in the
+-- cache from another's.
+function _M.engine(port, number, row, call, limits, pick)
   local g, why = row.provider.encode(call)
   if not g then
     return nil, err_new("bad_request", why, {
@@ -167,6 +169,7 @@ function _M.engine(port, number, row, call, limits)
   generate.max_tokens, generate.temperature = g.max_tokens, g.temperature
   generate.top_k, generate.top_p = g.top_k, g.top_p
   generate.seed = g.seed or C.drover_entropy()
+  generate.priority, generate.salt = pick.priority, pick.key
   generate.first_token, generate.total = limits.first_token, limits.total
   local code = C.drover_call_engine(out, port, row.engine, generate, c_err)
   generate.messages, generate.stop = nil, nil

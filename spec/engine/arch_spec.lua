@@ -22,9 +22,10 @@ local function unpacked(model)
 end
 
 
-local function open(file, lib)
+local function open(file, lib, kv)
   local path, remove = unpacked(file.model)
-  local e, why = engine.open(path, { context = 512 }, lib)
+  local e, why = engine.open(path, { context = 512,
+                                     kv = kv or c.lib.DROVER_KV_F32 }, lib)
   remove()
   return assert(e, why)
 end
@@ -96,6 +97,22 @@ local function check(e, case)
 end
 
 
+-- The largest difference of a case's logits, and the root of the mean square.
+local function distance(e, case)
+  local logits = e:logits(case.prompt_ids)
+  local worst, sum, count = 0, 0, 0
+  for k, at in ipairs(case.logits_at) do
+    local all = oracle.base64(case.logits.float64[k])
+    local want = ffi.cast("const float *", all)
+    for id = 0, e.vocab - 1 do
+      local off = math.abs(want[id] - logits[at * e.vocab + id])
+      worst, sum, count = math.max(worst, off), sum + off * off, count + 1
+    end
+  end
+  return worst, math.sqrt(sum / count)
+end
+
+
 describe("#oracle arch", function()
   after_each(engine.close_all)
 
@@ -109,6 +126,33 @@ describe("#oracle arch", function()
       end
     end)
   end
+
+  -- The README's rows for other caches: the rms over a case's given logits,
+  -- and for halves each of them. Not for mixtures, whose choice of an expert
+  -- may be another then.
+  local function check_cache(kv, most, rms)
+    for _, path in ipairs(oracle.files("arch", "%-f32%.json$")) do
+      local file = oracle.json(path)
+      local e = open(file, fast, kv)
+      for _, case in ipairs(file.cases) do
+        if not case.route_gap then
+          local worst, mean = distance(e, case)
+          if worst > most or mean > rms then
+            error(("%s, %s: %g, rms %g"):format(path, case.name, worst, mean))
+          end
+        end
+      end
+      e:close()
+    end
+  end
+
+  it("stays near with a cache of halves", function()
+    check_cache(c.lib.DROVER_KV_F16, 0.15, 0.008)
+  end)
+
+  it("stays as near as bytes allow with a cache of those", function()
+    check_cache(c.lib.DROVER_KV_Q8_0, 2, 0.2)
+  end)
 
   it("does so under the sanitizers too", function()
     for _, name in ipairs { "gemma3-f32", "gpt-oss-mxfp4", "phi3-longrope-f32",

@@ -8,27 +8,28 @@ local engine = require "spec.support.engine"
 local oracle = require "spec.support.oracle"
 
 local fast = ffi.load("build/libdrover_dev.so")
+local HALVES = 0.03                 -- what a cache of halves may cost
 
 
-local function open(model, kind, lib)
+local function open(model, kind, lib, kv)
   local path = oracle.model(("%s/%s-%s.gguf"):format(model, model, kind))
-  return assert(engine.open(path, nil, lib))
+  return assert(engine.open(path, { kv = kv or c.lib.DROVER_KV_F32 }, lib))
 end
 
 
--- Above -20 within 0.0002, below within 0.01 %.
-local function near(want, got)
+-- Above -20 within 0.0002 (or `loose`), below within 0.01 %.
+local function near(want, got, loose)
   local most = want > -20 and 0.0002 or math.abs(want) * 0.0001
-  return math.abs(want - got) <= most
+  return math.abs(want - got) <= math.max(most, loose or 0)
 end
 
 
 -- The engine's log-probabilities of ids[2…] and the oracle's.
-local function check_logprobs(e, ids, want, name)
+local function check_logprobs(e, ids, want, name, loose)
   local logits = e:logits(ids)
   for i = 1, #ids - 1 do
     local got = e:logprob(logits + (i - 1) * e.vocab, ids[i + 1])
-    if not near(want[i], got) then
+    if not near(want[i], got, loose) then
       error(("%s: %g at %d, %g expected"):format(name, got, i, want[i]))
     end
   end
@@ -109,6 +110,13 @@ for _, model in ipairs{ "stories260K", "lambkin" } do
         for _, case in ipairs(oracle.json(model .. "/logprobs.json").cases) do
           assert.same(case.ids, e:encode(case.text, true, true), case.name)
           check_logprobs(e, case.ids, case[kind].float64, case.name)
+        end
+      end)
+
+      it("keeps near them with a cache of halves, in " .. kind, function()
+        local e = open(model, kind, fast, c.lib.DROVER_KV_F16)
+        for _, case in ipairs(oracle.json(model .. "/logprobs.json").cases) do
+          check_logprobs(e, case.ids, case[kind].float64, case.name, HALVES)
         end
       end)
 

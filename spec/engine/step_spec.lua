@@ -1,45 +1,48 @@
 -- The scratch of a forward pass: what it says it takes is what it takes.
-local ffi = require "ffi"
 local c = require "spec.support.c"
+local engine = require "spec.support.engine"
+local gguf = require "spec.support.gguf"
+
 local C = c.lib
 
-c.cdef[[
-struct engine_shape {
-  uint32_t layers, width, heads, kv_heads, head_dim, ff, vocab, rot, context;
-  float eps;
-  double rope_base, rope_scale;
-  const float *rope_divisor;
-};
-struct engine_limits { uint32_t rows, outs, blocks; };
-struct engine_backend;
-extern const struct engine_backend engine_cpu_plain;
-uint64_t engine_step_bytes(const struct engine_backend *backend,
-  const struct engine_shape *shape, const struct engine_limits *limits);
-]]
+c.cdef[[ long mem_live_bytes(void); ]]
 
 
-local function bytes(shape, limits)
-  return tonumber(C.engine_step_bytes(C.engine_cpu_plain,
-    ffi.new("struct engine_shape", shape), ffi.new("struct engine_limits", limits)))
-end
+describe("an engine's memory", function()
+  local path, remove
 
-
-describe("a step's bytes", function()
-  local shape = { layers = 1, width = 8, heads = 1, kv_heads = 1, head_dim = 8,
-                  ff = 16, vocab = 32, rot = 8, context = 4 }
-
-  it("are every float of the cache, the tables and the buffers", function()
-    local pools, angles, scores, weight_row = 2 * 16 * 8, 2 * 4 * 4, 4, 16
-    local x, act, y, qkv, gu, logits = 2 * 8, 2 * 16, 2 * 8, 2 * 24, 2 * 32, 32
-    assert.equal(4 * (pools + angles + scores + weight_row
-                      + x + act + y + qkv + gu + logits),
-                 bytes(shape, { rows = 2, outs = 1, blocks = 1 }))
+  setup(function()
+    path, remove = gguf.write(gguf.build(gguf.llama()))
   end)
 
-  it("grow by a block for each block", function()
-    local limits = { rows = 2, outs = 1, blocks = 1 }
-    local one = bytes(shape, limits)
-    limits.blocks = 5
-    assert.equal(one + 4 * 4 * 2 * 16 * 8, bytes(shape, limits))
+  teardown(function()
+    remove()
+  end)
+
+  local function bytes(config)
+    collectgarbage()
+    local before = tonumber(C.mem_live_bytes())
+    local e = assert(engine.open(path, config))
+    local live, said = tonumber(C.mem_live_bytes()) - before, tonumber(e.info.memory_bytes)
+    engine.close_all()
+    return said, live
+  end
+
+  -- What is not counted: the vocabulary, the plan, the pool's books.
+  it("is what it says, but for its books", function()
+    for kv = C.DROVER_KV_F16, C.DROVER_KV_Q8_0 do
+      for _, batch in ipairs{ 1, 16, 200 } do
+        local said, live = bytes{ kv = kv, batch = batch }
+        assert.is_true(live > said)
+        assert.is_true(live - said < 150000 + 2000 * batch, live - said)
+      end
+    end
+  end)
+
+  it("grows by a block's keys and values for each block", function()
+    local one = bytes{ batch = 1, kv = C.DROVER_KV_F32 }
+    local two = bytes{ batch = 2, kv = C.DROVER_KV_F32 }
+    local logits = 4 * 262            -- one row more may be wanted
+    assert.equal(4 * 2 * 2 * 2 * 4 * 16 * 4 + logits, two - one)
   end)
 end)

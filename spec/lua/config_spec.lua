@@ -120,6 +120,8 @@ describe("drover.new()", function()
       "nodes[2].id: a is there twice" },
     { with { url = "local:x.gguf", threads = 4 }, "nodes[2].threads: not" },
     { with { url = "local:x.gguf", device = "cuda:0" }, "nodes[2].device: " },
+    { with { url = "local:x.gguf", kv = "f8" }, "nodes[2].kv: " },
+    { with { url = "local:x.gguf", step_ms = 0 }, "nodes[2].step_ms: " },
     { with { url = "local:x.gguf", key = "k" }, "nodes[2].key: unknown" },
   }
   for _, row in ipairs(rows) do

@@ -110,13 +110,16 @@ function _M.close_all()
 end
 
 
--- Gather events: replies[call] = { text, pieces, finish, … } once it ends.
+-- Gather events: replies[call] = { text, pieces, vector (its bytes), finish, … }
+-- once it ends.
 function engine:take(ev)
   local r = self.replies[ev.call] or { pieces = {} }
   self.replies[ev.call] = r
   assert(not r.ended, "an event behind the end")
   if ev.type == c.lib.DROVER_EVENT_TEXT then
     r.pieces[#r.pieces + 1] = ffi.string(ev.data, ev.data_size)
+  elseif ev.type == c.lib.DROVER_EVENT_VECTOR then
+    r.vector = ffi.string(ev.data, ev.data_size)
   elseif ev.type == c.lib.DROVER_EVENT_END then
     r.finish, r.prompt_tokens = ev.finish, ev.prompt_tokens
     r.completion_tokens = ev.completion_tokens
@@ -124,7 +127,8 @@ function engine:take(ev)
     r.code, r.phase = ev.code, ev.phase
     r.why = ffi.string(ev.data, ev.data_size)
   end
-  r.ended = ev.type ~= c.lib.DROVER_EVENT_TEXT
+  r.ended = ev.type == c.lib.DROVER_EVENT_END
+    or ev.type == c.lib.DROVER_EVENT_FAIL
   r.text = table.concat(r.pieces)
   if self.on_event then
     self.on_event(ev)

@@ -29,7 +29,8 @@ struct worker {
 static void note(void *ctx, const drover_event *ev) {
   struct request *r = ctx;
   atomic_fetch_add(&r->events, 1);
-  atomic_fetch_add(&r->ends, ev->type != DROVER_EVENT_TEXT);
+  atomic_fetch_add(&r->ends, ev->type == DROVER_EVENT_END
+                             || ev->type == DROVER_EVENT_FAIL);
 }
 
 
@@ -37,6 +38,14 @@ static void one(struct worker *w, struct request *r) {
   drover_generate g = { .call = 1, .prompt = { "abc abc", 7 }, .top_p = 1,
                         .temperature = 1, .seed = w->seed,
                         .max_tokens = 1 + (uint32_t)rand_r(&w->seed) % 20 };
+  if (rand_r(&w->seed) % 4 == 0)
+    g.prompt = (drover_text){ "abc abc abc abc abc abc abc abc ab", 34 };
+  if (rand_r(&w->seed) % 6 == 0)
+    g.pool = DROVER_POOL_MEAN;
+  g.priority = (uint32_t)rand_r(&w->seed) % 3;
+  g.salt = (uint64_t)rand_r(&w->seed) % 2;
+  if (engine_prefix(w->engine, &g, NULL, NULL) > 32)
+    r->late++;                      /* more than the longest prompt has */
   drover_engine_load load;
   uint64_t id;
   while (engine_submit(w->engine, &g, note, r, &id, NULL)) {
@@ -51,7 +60,7 @@ static void one(struct worker *w, struct request *r) {
   r->cancelled = 1;
   int events = atomic_load(&r->events);
   usleep(100);
-  r->late = atomic_load(&r->events) - events;
+  r->late += atomic_load(&r->events) - events;
 }
 
 
@@ -82,7 +91,8 @@ int main(void) {
   int wrong = 0, refused = 0;
   tiny_build(&t, 1);
   int fd = tiny_file(t.bytes, t.size, path);
-  drover_engine_config c = { .path = path, .batch = 4, .queue = 8 };
+  drover_engine_config c = { .path = path, .batch = 4, .queue = 8,
+                             .draft = DROVER_DRAFT_ALWAYS };
   struct engine *e;
   drover_err err;
   if (engine_open(&e, &c, &err)) {

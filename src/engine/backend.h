@@ -87,6 +87,7 @@ struct engine_limits {
   uint32_t rows;                    /* of a step */
   uint32_t outs;                    /* rows of a step whose logits are wanted */
   uint32_t blocks;                  /* of the KV pool */
+  uint32_t kv;                      /* what it holds: enum drover_kv */
 };
 
 struct engine_rows {                /* one step; valid until step_end returns */
@@ -103,6 +104,8 @@ struct engine_rows {                /* one step; valid until step_end returns */
 struct engine_backend {
   const char *name;
   int invariant;
+  uint32_t knee;                    /* rows of a step up to which one more
+                                     * costs much less than its share */
 
   int (*weight_new)(struct engine_weight **out,
                     const struct engine_weight_from *from, drover_err *err);
@@ -125,6 +128,11 @@ struct engine_backend {
 
   void (*step_begin)(struct engine_state *s, const struct engine_rows *rows);
   int (*step_end)(struct engine_state *s, drover_err *err);
+
+  /* Block to[i] of the KV pool = block from[i], in all layers. Between steps;
+   * no block is in both lists. */
+  void (*kv_copy)(struct engine_state *s, const int32_t *from,
+                  const int32_t *to, int count);
 
   /* x[r] = row token[r] of w, times embed_scale. */
   void (*embed)(struct engine_state *s, struct engine_buffer *x,
@@ -166,7 +174,8 @@ struct engine_backend {
   void (*moe)(struct engine_state *s, struct engine_buffer *y,
               const struct engine_buffer *act, const struct engine_experts *e);
 
-  /* act[o] = norm of (x + add * residual_scale)[out_row[o]]. */
+  /* act[o] = norm of (x + add * residual_scale)[out_row[o]]. A step that wants
+   * no logits may have more outs than the limit, up to its rows. */
   void (*gather_norm)(struct engine_state *s, struct engine_buffer *act,
                       const struct engine_buffer *x,
                       const struct engine_buffer *add,

@@ -1,4 +1,4 @@
-/* cpu: what the two files of the plain backend share: its things, and the one
+/* cpu: what the files of the plain backend share: its things, and the one
  * way to sum.
  *
  * Every sum has one order, fixed by its length alone: eight partial sums,
@@ -15,12 +15,12 @@
 
 enum { LANES = 8, TILE = 4 };       /* partial sums; rows that share a pass */
 
-struct head {                       /* of a query: where its keys are */
+struct heads {                      /* of a query's row: those that share keys */
   uint32_t layer;
   int      seq;
-  int32_t  first, pos;              /* what it sees, the last included */
-  uint32_t group;                   /* its kv head */
-  const float *sink;                /* its own; or NULL */
+  int32_t  first, pos;              /* what they see, the last included */
+  uint32_t group, share;            /* their kv head; how many they are */
+  const float *sink;                /* [share]; or NULL */
 };
 
 struct engine_weight {              /* rows as the file has them; experts' one
@@ -38,13 +38,17 @@ struct engine_buffer {              /* activations */
 struct engine_state {
   struct engine_shape shape;        /* with the context that is wanted */
   const struct engine_rows *rows;   /* of the step */
-  float *key, *value;               /* [layer][block][kv head][16][head_dim] */
-  size_t head_floats, layer_floats; /* of one head's block; of one layer */
+  uint32_t kv;                      /* enum drover_kv */
+  unsigned char *key, *value;       /* [layer][block][kv head][16] vectors */
+  size_t vector_bytes;              /* of one head at one position */
+  size_t head_bytes, layer_bytes;   /* of one head's block; of one layer */
   /* [context][rot / 2]: of the full layers, of the windowed ones; where they
    * turn alike the second is the first. */
   float *cosine[2], *sine[2];
   float *weight;                    /* one dequantised row */
-  float *score;                     /* [context] of one head */
+  float *score;                     /* [heads that share][context] */
+  float *vector;                    /* [head_dim] a key or a value */
+  float *most;                      /* [heads that share] scores; [same] sums */
   float *hidden;                    /* [2 ff] of one expert, then [width] */
   float *share;                     /* [experts] of one row */
 };
@@ -119,6 +123,18 @@ void engine_cpu_moe(struct engine_state *s, struct engine_buffer *y,
 /* RMSNorm of one row; `to` may be `x`. */
 void engine_cpu_norm_row(float *to, const float *x, const float *gain,
                          uint32_t n, float eps);
+
+
+/* cpu_kv.c: a head's key or value at one position into the pool and out of
+ * it again (in place, or made in `scratch`), the bytes it takes there, and
+ * copies of blocks. */
+size_t engine_cpu_kv_bytes(uint32_t kv, uint32_t dim);
+void engine_cpu_kv_store(uint32_t kv, const float *from, uint32_t dim,
+                         unsigned char *to);
+const float *engine_cpu_kv_load(uint32_t kv, const unsigned char *from,
+                                uint32_t dim, float *scratch);
+void engine_cpu_kv_copy(struct engine_state *s, const int32_t *from,
+                        const int32_t *to, int count);
 
 
 /* cpu_attn.c: the two ops that know positions (see backend.h), and the table

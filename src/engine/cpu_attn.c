@@ -70,15 +70,15 @@ static void rotate(const struct engine_state *s, uint32_t layer, float *head,
 }
 
 
-/* Where a position's values of kv head 0 are: head h is h * head_floats on. */
+/* Where a position's vector of kv head 0 is: head h is h * head_bytes on. */
 static size_t place(const struct engine_state *s, uint32_t layer, int seq,
                     int32_t pos) {
   const struct engine_rows *rows = s->rows;
   int32_t block = rows->block[(size_t)seq * (size_t)rows->block_ld
                               + (size_t)pos / ENGINE_BLOCK_TOKENS];
-  return layer * s->layer_floats
-    + (size_t)block * s->shape.kv_heads * s->head_floats
-    + (size_t)(pos % ENGINE_BLOCK_TOKENS) * s->shape.head_dim;
+  return layer * s->layer_bytes
+    + (size_t)block * s->shape.kv_heads * s->head_bytes
+    + (size_t)(pos % ENGINE_BLOCK_TOKENS) * s->vector_bytes;
 }
 
 
@@ -99,14 +99,15 @@ static void store_row(struct engine_state *s, uint32_t layer, int seq,
   const struct engine_shape *shape = &s->shape;
   float *key = row + (size_t)shape->heads * shape->head_dim;
   float *value = key + (size_t)shape->kv_heads * shape->head_dim;
-  size_t to = place(s, layer, seq, pos), bytes = shape->head_dim * sizeof *row;
+  size_t to = place(s, layer, seq, pos);
+  uint32_t dim = shape->head_dim;
   for (uint32_t h = 0; h < shape->heads; h++)
     rotate(s, layer, row + (size_t)h * shape->head_dim, pos);
-  for (uint32_t h = 0; h < shape->kv_heads; h++, to += s->head_floats) {
-    size_t from = (size_t)h * shape->head_dim;
+  for (uint32_t h = 0; h < shape->kv_heads; h++, to += s->head_bytes) {
+    size_t from = (size_t)h * dim;
     rotate(s, layer, key + from, pos);
-    memcpy(s->key + to, key + from, bytes);
-    memcpy(s->value + to, value + from, bytes);
+    engine_cpu_kv_store(s->kv, key + from, dim, s->key + to);
+    engine_cpu_kv_store(s->kv, value + from, dim, s->value + to);
   }
 }
 
@@ -131,37 +132,61 @@ void engine_cpu_qkv_store(struct engine_state *s, uint32_t layer,
 }
 
 
-/* One query head over the positions it sees: two passes, the largest score
- * first, so that no exponential overflows. Positions are summed in their order,
- * wherever their blocks lie, and however the prompt was cut into steps: hence
- * the same bits for a prompt in one step and token by token. A sink takes part
- * in the largest and the sum, last. */
-static void attend(struct engine_state *s, const struct head *h,
-                   const float *q, float *to) {
+/* Scores of a group's heads over the positions they see; the largest of each
+ * to `most`. A key is read once for all heads that share it. */
+static void score(struct engine_state *s, const struct heads *h,
+                  const float *q, float *most) {
   uint32_t dim = s->shape.head_dim;
   float scale = s->shape.score_scale, cap = s->shape.score_cap;
-  float most = h->sink ? *h->sink : -INFINITY, sum = 0;
-  size_t head = h->group * s->head_floats;
+  size_t head = h->group * s->head_bytes;
   for (int32_t p = h->first; p <= h->pos; p++) {
-    const float *k = s->key + place(s, h->layer, h->seq, p) + head;
-    float x = scale * dot(q, k, dim);
-    if (cap > 0)
-      x = cap * tanhf(x / cap);
-    s->score[p] = x;
-    most = x > most ? x : most;
+    const unsigned char *at = s->key + place(s, h->layer, h->seq, p) + head;
+    const float *k = engine_cpu_kv_load(s->kv, at, dim, s->vector);
+    for (uint32_t i = 0; i < h->share; i++) {
+      float x = scale * dot(q + (size_t)i * dim, k, dim);
+      if (cap > 0)
+        x = cap * tanhf(x / cap);
+      s->score[(size_t)i * s->shape.context + (size_t)p] = x;
+      most[i] = x > most[i] ? x : most[i];
+    }
   }
-  memset(to, 0, dim * sizeof *to);
+}
+
+
+/* The heads of one group over the positions that they see: two passes, the
+ * largest score first, so that no exponential overflows. Positions are summed
+ * in their order, wherever their blocks lie, and however the prompt was cut
+ * into steps: hence the same bits for a prompt in one step and token by token.
+ * A sink takes part in the largest and the sum, last. */
+static void attend(struct engine_state *s, const struct heads *h,
+                   const float *q, float *to) {
+  uint32_t dim = s->shape.head_dim, share = h->share;
+  float *most = s->most, *sum = s->most + share;
+  size_t head = h->group * s->head_bytes;
+  for (uint32_t i = 0; i < share; i++) {
+    most[i] = h->sink ? h->sink[i] : -INFINITY;
+    sum[i] = 0;
+  }
+  score(s, h, q, most);
+  memset(to, 0, (size_t)share * dim * sizeof *to);
   for (int32_t p = h->first; p <= h->pos; p++) {
-    const float *v = s->value + place(s, h->layer, h->seq, p) + head;
-    float weight = expf(s->score[p] - most);
-    sum += weight;
-    for (uint32_t i = 0; i < dim; i++)
-      to[i] += weight * v[i];
+    const unsigned char *at = s->value + place(s, h->layer, h->seq, p) + head;
+    const float *v = engine_cpu_kv_load(s->kv, at, dim, s->vector);
+    for (uint32_t i = 0; i < share; i++) {
+      float *out = to + (size_t)i * dim;
+      float x = s->score[(size_t)i * s->shape.context + (size_t)p];
+      float weight = expf(x - most[i]);
+      sum[i] += weight;
+      for (uint32_t k = 0; k < dim; k++)
+        out[k] += weight * v[k];
+    }
   }
-  if (h->sink)
-    sum += expf(*h->sink - most);
-  for (uint32_t i = 0; i < dim; i++)
-    to[i] /= sum;
+  for (uint32_t i = 0; i < share; i++) {
+    if (h->sink)
+      sum[i] += expf(h->sink[i] - most[i]);
+    for (uint32_t k = 0; k < dim; k++)
+      to[(size_t)i * dim + k] /= sum[i];
+  }
 }
 
 
@@ -178,17 +203,17 @@ void engine_cpu_attention(struct engine_state *s, struct engine_buffer *act,
                           uint32_t layer, const struct engine_buffer *qkv,
                           const struct engine_weight *sinks) {
   const struct engine_rows *rows = s->rows;
-  uint32_t dim = s->shape.head_dim;
   uint32_t share = s->shape.heads / s->shape.kv_heads;
+  size_t floats = (size_t)share * s->shape.head_dim;
   for (int seq = 0; seq < rows->seqs; seq++)
     for (int r = rows->seq_start[seq]; r < rows->seq_start[seq + 1]; r++)
-      for (uint32_t i = 0; i < s->shape.heads; i++) {
-        struct head h = {
-          .layer = layer, .seq = seq, .pos = rows->pos[r], .group = i / share,
-          .first = first_seen(s, layer, rows->pos[r]),
-          .sink = sinks ? floats_of(sinks) + i : NULL,
+      for (uint32_t g = 0; g < s->shape.kv_heads; g++) {
+        struct heads h = {
+          .layer = layer, .seq = seq, .pos = rows->pos[r], .group = g,
+          .share = share, .first = first_seen(s, layer, rows->pos[r]),
+          .sink = sinks ? floats_of(sinks) + g * share : NULL,
         };
-        attend(s, &h, row_of(qkv, (uint32_t)r) + (size_t)i * dim,
-               row_of(act, (uint32_t)r) + (size_t)i * dim);
+        attend(s, &h, row_of(qkv, (uint32_t)r) + g * floats,
+               row_of(act, (uint32_t)r) + g * floats);
       }
 }

@@ -131,11 +131,12 @@ static const float *read_row(struct engine_buffer *b, uint32_t row) {
 
 /* ---- state ---- */
 
-/* Floats of one pool (keys or values), or UINT64_MAX. */
-static uint64_t pool_floats(const struct engine_shape *shape,
-                            const struct engine_limits *limits) {
+/* Bytes of one pool (keys or values), or UINT64_MAX. */
+static uint64_t pool_bytes(const struct engine_shape *shape,
+                           const struct engine_limits *limits) {
   uint64_t n = (uint64_t)shape->kv_heads * ENGINE_BLOCK_TOKENS;
-  if (__builtin_mul_overflow(n, shape->head_dim, &n)
+  uint64_t vector = engine_cpu_kv_bytes(limits->kv, shape->head_dim);
+  if (__builtin_mul_overflow(n, vector, &n)
       || __builtin_mul_overflow(n, shape->layers, &n)
       || __builtin_mul_overflow(n, limits->blocks, &n))
     return UINT64_MAX;
@@ -164,18 +165,24 @@ static uint64_t hidden(const struct engine_shape *shape) {
 }
 
 
-/* What state_new() allocates, to the float: the engine sizes its pool by
+/* Query heads that read one kv head. */
+static uint32_t shared(const struct engine_shape *shape) {
+  return shape->heads / shape->kv_heads;
+}
+
+
+/* What state_new() allocates, to the byte: the engine sizes its pool by
  * this before it takes anything. */
 static uint64_t state_bytes(const struct engine_shape *shape,
                             const struct engine_limits *limits) {
-  uint64_t pool = pool_floats(shape, limits), bytes;
+  uint64_t pool = pool_bytes(shape, limits), bytes, share = shared(shape);
   uint64_t table = (uint64_t)shape->context * shape->rot / 2 * tables(shape);
   if (pool > UINT64_MAX / 4)
     return UINT64_MAX;
-  uint64_t floats = 2 * pool + 2 * table + widest(shape) + shape->context
-    + hidden(shape) + shape->experts + 2;
-  return __builtin_mul_overflow(floats, sizeof(float), &bytes) ? UINT64_MAX
-                                                               : bytes;
+  uint64_t floats = 2 * table + widest(shape) + shape->context * share
+    + shape->head_dim + 2 * share + hidden(shape) + shape->experts + 2;
+  bytes = floats * sizeof(float);   /* factors of 32 bits: far from the end */
+  return __builtin_add_overflow(bytes, 2 * pool, &bytes) ? UINT64_MAX : bytes;
 }
 
 
@@ -193,6 +200,8 @@ static void state_free(struct engine_state *s) {
   mem_free(s->sine[0]);
   mem_free(s->weight);
   mem_free(s->score);
+  mem_free(s->vector);
+  mem_free(s->most);
   mem_free(s->hidden);
   mem_free(s->share);
   mem_free(s);
@@ -205,29 +214,35 @@ static int state_new(struct engine_state **out,
                      const struct engine_shape *shape,
                      const struct engine_limits *limits, drover_err *err) {
   struct engine_state *s = mem_calloc(1, sizeof *s);
-  uint64_t pool = pool_floats(shape, limits);
+  uint64_t pool = pool_bytes(shape, limits);
   size_t table = (size_t)shape->context * (shape->rot / 2);
   *out = NULL;
-  if (!s || pool > SIZE_MAX / sizeof(float)) {
+  if (!s || pool > SIZE_MAX) {
     mem_free(s);
     return no_memory(err);
   }
   s->shape = *shape;
-  s->head_floats = (size_t)ENGINE_BLOCK_TOKENS * shape->head_dim;
-  s->layer_floats = (size_t)(pool / shape->layers);
-  s->key = mem_calloc((size_t)pool, sizeof(float));
-  s->value = mem_calloc((size_t)pool, sizeof(float));
+  s->kv = limits->kv;
+  s->vector_bytes = engine_cpu_kv_bytes(s->kv, shape->head_dim);
+  s->head_bytes = ENGINE_BLOCK_TOKENS * s->vector_bytes;
+  s->layer_bytes = (size_t)(pool / shape->layers);
+  s->key = mem_calloc((size_t)pool, 1);
+  s->value = mem_calloc((size_t)pool, 1);
   for (uint64_t i = 0; i < 2; i++) {
     int own = i < tables(shape);
     s->cosine[i] = own ? mem_calloc(table, sizeof(float)) : s->cosine[0];
     s->sine[i] = own ? mem_calloc(table, sizeof(float)) : s->sine[0];
   }
   s->weight = mem_calloc(widest(shape), sizeof(float));
-  s->score = mem_calloc(shape->context, sizeof(float));
+  s->score = mem_calloc((size_t)shape->context * shared(shape),
+                        sizeof(float));
+  s->vector = mem_calloc(shape->head_dim, sizeof(float));
+  s->most = mem_calloc(2 * (size_t)shared(shape), sizeof(float));
   s->hidden = mem_calloc((size_t)hidden(shape) + 1, sizeof(float));
   s->share = mem_calloc((size_t)shape->experts + 1, sizeof(float));
   if (!s->key || !s->value || !s->cosine[0] || !s->sine[0] || !s->cosine[1]
-      || !s->sine[1] || !s->weight || !s->score || !s->hidden || !s->share) {
+      || !s->sine[1] || !s->weight || !s->score || !s->vector || !s->most
+      || !s->hidden || !s->share) {
     state_free(s);
     return no_memory(err);
   }
@@ -382,13 +397,14 @@ static void gather_norm(struct engine_state *s, struct engine_buffer *act,
 
 
 const struct engine_backend engine_cpu_plain = {
-  .name = "cpu", .invariant = 1,
+  .name = "cpu", .invariant = 1, .knee = 16,
   .weight_new = weight_new, .weight_free = weight_free,
   .buffer_new = buffer_new, .buffer_free = buffer_free,
   .upload = upload, .read = read_row,
   .state_bytes = state_bytes, .state_new = state_new,
   .state_free = state_free,
   .step_begin = step_begin, .step_end = step_end,
+  .kv_copy = engine_cpu_kv_copy,
   .embed = embed, .norm = norm, .norm_own = norm_own, .matmul = matmul,
   .qkv_store = engine_cpu_qkv_store, .attention = engine_cpu_attention,
   .glu = glu, .moe = engine_cpu_moe, .gather_norm = gather_norm,

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "../base/process.h"
+#include "../base/rand.h"
 #include "inside.h"
 
 
@@ -22,6 +24,21 @@ static int no_memory(drover_err *err) {
 
 
 /* ---- open ---- */
+
+static int check_serving(struct engine *e, const drover_engine_config *c,
+                         drover_err *err) {
+  if (c->kv > DROVER_KV_Q8_0)
+    return drover_fail(err, DROVER_EINVAL, "kv: %" PRIu32 " is unknown",
+                       c->kv);
+  if (c->draft > DROVER_DRAFT_ALWAYS)
+    return drover_fail(err, DROVER_EINVAL, "draft: %" PRIu32 " is unknown",
+                       c->draft);
+  e->draft = (int)c->draft;
+  e->step_seconds = (c->step_ms ? c->step_ms : ENGINE_STEP_MS) / 1000.0;
+  e->share = engine_sched_share(1, 0);
+  return DROVER_OK;
+}
+
 
 /* A step has room for all sequences that decode, or for ENGINE_ROWS tokens:
  * prompts are read in chunks of up to that many. */
@@ -41,7 +58,10 @@ static int check_config(struct engine *e, const drover_engine_config *c,
   e->batch = c->batch ? c->batch : ENGINE_BATCH_DEFAULT;
   e->queue = c->queue ? c->queue : ENGINE_QUEUE_DEFAULT;
   e->rows = e->batch > ENGINE_ROWS ? e->batch : ENGINE_ROWS;
-  return DROVER_OK;
+  e->outs = e->batch + ENGINE_DRAFTS;
+  if (e->outs > e->rows)
+    e->outs = e->rows;
+  return check_serving(e, c, err);
 }
 
 
@@ -49,9 +69,9 @@ static int check_config(struct engine *e, const drover_engine_config *c,
 static uint64_t bytes_with(const struct engine *e,
                            const struct engine_backend *backend,
                            const struct engine_shape *shape,
-                           uint64_t blocks) {
-  struct engine_limits limits = { e->rows, e->batch, (uint32_t)blocks };
+                           struct engine_limits limits, uint64_t blocks) {
   uint64_t bytes;
+  limits.blocks = (uint32_t)blocks;
   if (blocks > INT32_MAX
       || __builtin_add_overflow(e->model->weight_bytes,
                                 engine_step_bytes(backend, shape, &limits),
@@ -61,28 +81,43 @@ static uint64_t bytes_with(const struct engine *e,
 }
 
 
+/* What the system says could be had without swapping. */
+static uint64_t memory_free(void) {
+  uint64_t kib = 0;
+  char line[128];
+  FILE *f = fopen("/proc/meminfo", "re");
+  while (f && !kib && fgets(line, sizeof line, f))
+    if (sscanf(line, "MemAvailable: %" SCNu64, &kib) != 1)
+      kib = 0;
+  if (f)
+    fclose(f);
+  return kib ? kib * 1024 : (uint64_t)sysconf(_SC_PHYS_PAGES)
+                              * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+
 /* A pool for the whole batch, or as much of it as the memory allowed holds,
- * but for one whole sequence at least. Without a cap: the machine's memory. */
+ * but for one whole sequence at least. Without a cap the pool may take half
+ * of what is free beside the rest. */
 static int size_pool(struct engine *e, const struct engine_backend *backend,
-                     const drover_engine_config *c, uint32_t *blocks,
-                     drover_err *err) {
+                     const drover_engine_config *c,
+                     struct engine_limits *limits, drover_err *err) {
   struct engine_shape shape;
   uint64_t one = engine_kv_need(e->context), all = one * e->batch;
-  uint64_t allowed = c->memory_cap_bytes;
+  uint64_t room = memory_free(), cap = c->memory_cap_bytes;
   engine_model_context(e->model, e->context, &shape);
-  if (!allowed)
-    allowed = (uint64_t)sysconf(_SC_PHYS_PAGES)
-      * (uint64_t)sysconf(_SC_PAGESIZE);
-  uint64_t least = bytes_with(e, backend, &shape, one);
-  if (least > allowed)
+  uint64_t least = bytes_with(e, backend, &shape, *limits, one);
+  if (least > room || (cap && least > cap))
     return drover_fail(err, DROVER_ERESOURCE, "the model and the cache of one "
-                       "sequence need %" PRIu64 " bytes, allowed are %" PRIu64,
-                       least, allowed);
-  if (bytes_with(e, backend, &shape, all) > allowed)
+                       "sequence need %" PRIu64 " bytes, %s %" PRIu64, least,
+                       cap && cap < room ? "allowed are" : "free are",
+                       cap && cap < room ? cap : room);
+  uint64_t allowed = cap && cap < room ? cap : least + (room - least) / 2;
+  if (bytes_with(e, backend, &shape, *limits, all) > allowed)
     all = one + (allowed - least)
-      / (bytes_with(e, backend, &shape, one + 1) - least);
-  *blocks = (uint32_t)all;
-  e->memory_bytes = bytes_with(e, backend, &shape, all);
+      / (bytes_with(e, backend, &shape, *limits, one + 1) - least);
+  limits->blocks = (uint32_t)all;
+  e->memory_bytes = bytes_with(e, backend, &shape, *limits, all);
   return DROVER_OK;
 }
 
@@ -102,13 +137,14 @@ static int open_plan(struct engine *e, drover_err *err) {
   p->seq_start = mem_calloc((size_t)e->batch + 1, sizeof *p->seq_start);
   p->block = mem_calloc((size_t)e->batch * (size_t)p->rows.block_ld,
                         sizeof *p->block);
-  p->out_row = mem_calloc(e->batch, sizeof *p->out_row);
-  p->out_seq = mem_calloc(e->batch, sizeof *p->out_seq);
+  p->out_row = mem_calloc(e->rows, sizeof *p->out_row);
+  p->out_start = mem_calloc((size_t)e->batch + 1, sizeof *p->out_start);
   e->scratch = mem_calloc(e->model->shape.vocab, sizeof *e->scratch);
   e->piece = mem_calloc(1, e->model->vocab->longest + 1);
+  e->vector = mem_calloc(e->model->shape.width, sizeof *e->vector);
   if (!p->request || !p->seq || !p->owner || !p->token || !p->pos
-      || !p->seq_start || !p->block || !p->out_row || !p->out_seq
-      || !e->scratch || !e->piece)
+      || !p->seq_start || !p->block || !p->out_row || !p->out_start
+      || !e->scratch || !e->piece || !e->vector)
     return no_memory(err);
   p->rows.token = p->token;
   p->rows.pos = p->pos;
@@ -130,17 +166,18 @@ static int open_model(struct engine *e, const struct engine_gguf *g,
     rc = engine_model_new(&e->model, g, err);
   if (!rc)
     rc = check_config(e, c, err);
+  limits.rows = e->rows;
+  limits.outs = e->outs;
+  limits.kv = c->kv;
   if (!rc)
-    rc = size_pool(e, backend, c, &limits.blocks, err);
+    rc = size_pool(e, backend, c, &limits, err);
   if (!rc)
     rc = engine_model_load(e->model, g, backend, err);
   if (rc)
     return rc;
   struct engine_shape shape;
   engine_model_context(e->model, e->context, &shape);
-  limits.rows = e->rows;
-  limits.outs = e->batch;
-  if (engine_kv_init(&e->kv, limits.blocks))
+  if (engine_kv_init(&e->kv, limits.blocks, rand_entropy()))
     return no_memory(err);
   rc = engine_step_init(&e->step, e->model, &shape, &limits, err);
   return rc ? rc : open_plan(e, err);
@@ -161,9 +198,10 @@ static void free_engine(struct engine *e) {
   mem_free(p->seq_start);
   mem_free(p->block);
   mem_free(p->out_row);
-  mem_free(p->out_seq);
+  mem_free(p->out_start);
   mem_free(e->scratch);
   mem_free(e->piece);
+  mem_free(e->vector);
   if (e->ready) {
     pthread_mutex_destroy(&e->lock);
     pthread_cond_destroy(&e->wake);
@@ -203,7 +241,7 @@ int engine_open(struct engine **out, const drover_engine_config *c,
 
 /* 0, or DROVER_ECLOSED when the thread is another process's. Relaxed: it
  * tells a forked child from its parent, and orders nothing. */
-static int ours(struct engine *e, drover_err *err) {
+int engine_ours(struct engine *e, drover_err *err) {
   int pid = __atomic_load_n(&e->pid, __ATOMIC_RELAXED);
   if (!pid || pid == process_pid())
     return DROVER_OK;
@@ -219,7 +257,7 @@ static int ours(struct engine *e, drover_err *err) {
 void engine_close(struct engine *e) {
   if (!e)
     return;
-  int own = ours(e, NULL) == DROVER_OK;
+  int own = engine_ours(e, NULL) == DROVER_OK;
   if (e->started && own) {
     pthread_mutex_lock(&e->lock);
     e->closing = 1;
@@ -309,7 +347,7 @@ int engine_queue(struct engine *e, const drover_generate *g,
                  engine_emit_fn emit, void *ctx, uint64_t *id,
                  drover_err *err) {
   struct engine_request *r = NULL;
-  int rc = ours(e, err);
+  int rc = engine_ours(e, err);
   if (!rc)
     rc = engine_request_new(&r, e->model, e->context, g, clock_now_ns(), err);
   if (rc)
@@ -328,7 +366,7 @@ int engine_queue(struct engine *e, const drover_generate *g,
 int engine_submit(struct engine *e, const drover_generate *g,
                   engine_emit_fn emit, void *ctx, uint64_t *id,
                   drover_err *err) {
-  int rc = ours(e, err);
+  int rc = engine_ours(e, err);
   if (rc)
     return rc;
   pthread_mutex_lock(&e->lock);
@@ -344,7 +382,7 @@ int engine_submit(struct engine *e, const drover_generate *g,
  * emission and waits for it. In the engine's own thread (a cancel from
  * inside an emit) waiting would be for itself. */
 void engine_cancel(struct engine *e, uint64_t id) {
-  if (ours(e, NULL))
+  if (engine_ours(e, NULL))
     return;
   pthread_mutex_lock(&e->lock);
   for (struct engine_request *r = e->first; r; r = r->next)
@@ -380,7 +418,7 @@ void engine_describe(struct engine *e, drover_engine_info *out) {
 void engine_busy(struct engine *e, drover_engine_load *out) {
   memset(out, 0, sizeof *out);
   out->kv_tokens = e->kv.blocks * ENGINE_BLOCK_TOKENS;
-  if (ours(e, NULL))
+  if (engine_ours(e, NULL))
     return;
   pthread_mutex_lock(&e->lock);
   out->running = e->running;
@@ -388,5 +426,12 @@ void engine_busy(struct engine *e, drover_engine_load *out) {
   out->kv_tokens_used = (e->kv.blocks - e->kv.free) * ENGINE_BLOCK_TOKENS;
   out->steps = e->steps;
   out->tokens = e->tokens;
+  out->tokens_per_second = e->alive && e->late_seconds > 0
+    ? e->late_tokens / e->late_seconds : 0;
+  out->prompt_tokens = e->prompt_tokens;
+  out->prefix_tokens = e->prefix_tokens;
+  out->preemptions = e->preemptions;
+  out->drafted = e->drafted;
+  out->accepted = e->accepted;
   pthread_mutex_unlock(&e->lock);
 }

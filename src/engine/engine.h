@@ -6,8 +6,9 @@
  * caller's thread; all that runs afterwards runs in the engine's. It knows no
  * port, no Lua and no network: replies leave through a function.
  *
- *   submit -> [queue] -> admitted when its KV blocks are free
- *                          -> prefill in chunks -> one token a step -> END
+ *   submit -> [queue] -> admitted when its prompt's KV blocks are free
+ *                 ^         -> prefill in chunks -> one token a step -> END
+ *                 +-- preempted, when the blocks are gone
  *
  * An engine may be opened before a fork: a child that inherits one without a
  * thread starts its own. A child of a process whose engine already runs
@@ -61,6 +62,12 @@ int engine_submit(struct engine *e, const drover_generate *g,
  * more (waits for one that is being emitted, but in the engine's own
  * thread). An id that has ended does nothing. Any thread. */
 void engine_cancel(struct engine *e, uint64_t id);
+
+
+/* How many tokens of a request's prompt are in the cache now; `tokens` (may be
+ * NULL) has them all. Checks as engine_submit does. Any thread. */
+long engine_prefix(struct engine *e, const drover_generate *g,
+                   uint32_t *tokens, drover_err *err);
 
 
 /* How many tokens the model makes of a text, in which special tokens are

@@ -1,4 +1,5 @@
-/* inside: struct engine, for engine.c (its door) and turn.c (its loop).
+/* inside: struct engine, for engine.c and probe.c (its door), turn.c (its
+ * loop) and plan.c (who is in the next step).
  *
  * Requests are a list in the order of arrival. Others append to it and mark
  * requests as cancelled, under the lock; only the thread that steps unlinks
@@ -19,7 +20,10 @@ enum {
   ENGINE_BATCH_DEFAULT = 16, ENGINE_BATCH_MAX = 256,
   ENGINE_QUEUE_DEFAULT = 256, ENGINE_QUEUE_MAX = 65536,
   ENGINE_ROWS = 128,                /* tokens a step, or the batch */
-  ENGINE_CHUNK = 32                 /* of one prompt while others decode */
+  ENGINE_ROWS_FIRST = 32,           /* the same, before any step was timed */
+  ENGINE_DRAFTS = 16,               /* guessed ones of a step */
+  ENGINE_STEP_MS = 200,             /* what a step should take at most */
+  ENGINE_LOOKS = 8                  /* of those that wait, a step */
 };
 
 /* One step, made anew each turn by the stepping thread alone. The arrays are
@@ -32,8 +36,10 @@ struct engine_plan {
   int32_t *token, *pos;             /* [rows] ids; places in their sequence */
   int32_t *seq_start;               /* [batch + 1] first rows, and the end */
   int32_t *block;                   /* [batch][block_ld] */
-  int32_t *out_row, *out_seq;       /* [batch] wanted rows; whose they are */
+  int32_t *out_row;                 /* [rows] wanted rows */
+  int32_t *out_start;               /* [batch + 1] first outs, and the end */
   struct engine_rows rows;          /* what the step is given */
+  struct engine_load load;          /* of it */
 };
 
 /* Above the lock: set when the engine is opened, or the stepping thread's own.
@@ -45,10 +51,16 @@ struct engine {
   uint32_t context;                 /* tokens a sequence */
   uint32_t batch, queue;            /* requests that run; that wait */
   uint32_t rows;                    /* tokens a step */
+  uint32_t outs;                    /* rows whose logits are wanted */
+  int      draft;                   /* enum drover_draft */
+  double   step_seconds;            /* that a step should take at most */
+  struct engine_cost cost;          /* what steps have taken */
+  double   share;                   /* of blocks kept for replies: sched.h */
   uint64_t memory_bytes;            /* weights, cache and scratch */
   struct engine_plan plan;
   struct engine_candidate *scratch; /* [vocab] */
   char    *piece;                   /* [longest token] */
+  float   *vector;                  /* [width] an embedding on its way out */
 
   pthread_mutex_t lock;             /* of all that follows */
   pthread_cond_t  wake;             /* the thread: there is work, or the end */
@@ -64,8 +76,15 @@ struct engine {
   int      ready;                   /* lock and conditions exist */
   int      pid;                     /* of the thread's process, or 0; atomic */
   pthread_t thread;
-  double   steps, tokens;           /* since it was opened */
+  double   steps, tokens;           /* since it was opened, as all below */
+  double   prompt_tokens, prefix_tokens;
+  double   preemptions, drafted, accepted;
+  double   late_tokens, late_seconds;   /* of late: fading sums */
 };
+
+
+/* engine.c: 0, or DROVER_ECLOSED when the thread is another process's. */
+int engine_ours(struct engine *e, drover_err *err);
 
 
 /* turn.c: call a request's emit, unless it is cancelled. No lock is held. */
@@ -76,5 +95,14 @@ void engine_emit(struct engine *e, struct engine_request *r,
 /* turn.c: end a request with a failure and let it go. */
 void engine_fail(struct engine *e, struct engine_request *r, int phase,
                  const drover_err *why);
+
+/* plan.c: preempt, admit, and give out the step's rows. Returns how many; 0:
+ * nobody can step. No lock is held. */
+uint32_t engine_plan_make(struct engine *e, int64_t now_ns);
+
+
+/* plan.c: the arrays of a step, of the planned sequences that want text, or
+ * (`pooled`) of those that want vectors. Call first without, then with. */
+void engine_plan_build(struct engine *e, int pooled);
 
 #endif

@@ -36,6 +36,27 @@ long engine_tokens(struct engine *e, const char *text, size_t size) {
 }
 
 
+/* Everything that a submit does but for queueing it: so it says what that one
+ * would find. The prompt's last token never comes out of the cache. */
+long engine_prefix(struct engine *e, const drover_generate *g,
+                   uint32_t *tokens, drover_err *err) {
+  struct engine_request *r;
+  int rc = engine_ours(e, err);
+  if (!rc)
+    rc = engine_request_new(&r, e->model, e->context, g, 0, err);
+  if (rc)
+    return rc;
+  pthread_mutex_lock(&e->lock);
+  uint32_t found = engine_kv_find(&e->kv, r->seat.salt, r->ids.at,
+                                  r->ids.count - 1, NULL);
+  pthread_mutex_unlock(&e->lock);
+  if (tokens)
+    *tokens = r->prompt;
+  engine_request_free(r);
+  return (long)found * ENGINE_BLOCK_TOKENS;
+}
+
+
 /* Steps of at most `batch` rows, each of which is an out. */
 static int run_rows(struct engine *e, const int32_t *ids, size_t count,
                     float *logits, drover_err *err) {

@@ -9,7 +9,6 @@
 #include "../base/clock.h"
 #include "../base/err.h"
 #include "../base/mem.h"
-#include "kv.h"
 
 
 /* NaN fails both comparisons. */
@@ -56,6 +55,10 @@ static int check(const drover_generate *g, drover_err *err) {
   if (!(g->top_p > 0 && g->top_p <= 1))
     return drover_fail(err, DROVER_EINVAL, "top_p: %g, above 0 and at most 1 "
                        "expected", (double)g->top_p);
+  if (g->priority > DROVER_BATCH || g->pool > DROVER_POOL_CLS)
+    return drover_fail(err, DROVER_EINVAL, "%s: %" PRIu32 " is unknown",
+                       g->pool > DROVER_POOL_CLS ? "pool" : "priority",
+                       g->pool > DROVER_POOL_CLS ? g->pool : g->priority);
   int rc = check_deadline("first_token", g->first_token, err);
   if (!rc)
     rc = check_deadline("total", g->total, err);
@@ -102,12 +105,37 @@ static int encode_raw(struct engine_request *r, const struct engine_model *m,
 }
 
 
+static int seat(struct engine_request *r, uint32_t tokens, drover_err *err) {
+  r->seat.most = engine_kv_need(tokens);
+  r->seat.block = mem_alloc(r->seat.most * sizeof *r->seat.block);
+  return r->seat.block ? DROVER_OK
+    : drover_fail(err, DROVER_ENOMEM, "no memory for a request");
+}
+
+
+/* A prompt whose vector is wanted may fill the context; its `max_tokens` are
+ * 0. */
+static int measure_pool(struct engine_request *r, const struct engine_model *m,
+                        uint32_t context, drover_err *err) {
+  if (r->ids.count > context)
+    return drover_fail(err, DROVER_ECONTEXT, "the maximum context length is %"
+                       PRIu32 " tokens, the prompt has %zu", context,
+                       r->ids.count);
+  r->prompt = (uint32_t)r->ids.count;
+  r->vector = mem_calloc(m->shape.width, sizeof *r->vector);
+  return r->vector ? seat(r, r->prompt, err)
+    : drover_fail(err, DROVER_ENOMEM, "no memory for a request");
+}
+
+
 /* The reply's last token is never fed back, so it needs no place. */
-static int measure(struct engine_request *r, uint32_t context,
-                   uint32_t max_tokens, drover_err *err) {
+static int measure(struct engine_request *r, const struct engine_model *m,
+                   uint32_t context, uint32_t max_tokens, drover_err *err) {
   if (r->ids.count == 0)
     return drover_fail(err, DROVER_EBADREQUEST, "the prompt is empty and the "
                        "model puts no token in front");
+  if (r->pool)
+    return measure_pool(r, m, context, err);
   if (r->ids.count >= context || max_tokens > context - r->ids.count)
     return drover_fail(err, DROVER_ECONTEXT, "the maximum context length is %"
                        PRIu32 " tokens, the prompt has %zu and max_tokens is %"
@@ -115,10 +143,7 @@ static int measure(struct engine_request *r, uint32_t context,
                        max_tokens ? max_tokens : 1);
   r->prompt = (uint32_t)r->ids.count;
   r->max_tokens = max_tokens ? max_tokens : context - r->prompt;
-  r->blocks = engine_kv_need(r->prompt + r->max_tokens - 1);
-  r->block = mem_alloc(r->blocks * sizeof *r->block);
-  return r->block ? DROVER_OK
-    : drover_fail(err, DROVER_ENOMEM, "no memory for a request");
+  return seat(r, r->prompt + r->max_tokens - 1, err);
 }
 
 
@@ -148,6 +173,11 @@ int engine_request_new(struct engine_request **out,
   r->call = g->call;
   r->draw = (struct engine_draw){ g->temperature, g->top_k, g->top_p,
                                   g->seed, 0 };
+  r->seat.salt = g->salt;
+  r->priority = (int)g->priority;
+  r->pool = (enum drover_pool)g->pool;
+  r->gain = 2;                      /* the first guess is worth a try */
+  r->arrived_ns = now_ns;
   r->first_by_ns = deadline(g->first_token, now_ns);
   r->total_by_ns = deadline(g->total, now_ns);
   rc = engine_reply_init(&r->reply, g->stop, g->stop_count, err);
@@ -155,7 +185,7 @@ int engine_request_new(struct engine_request **out,
     rc = g->messages_count ? encode_messages(r, m, context, g, err)
                            : encode_raw(r, m, context, g, err);
   if (!rc)
-    rc = measure(r, context, g->max_tokens, err);
+    rc = measure(r, m, context, g->max_tokens, err);
   if (rc)
     engine_request_free(r);
   else
@@ -171,6 +201,7 @@ void engine_request_free(struct engine_request *r) {
     return;
   engine_reply_deinit(&r->reply);
   engine_ids_deinit(&r->ids);
-  mem_free(r->block);
+  mem_free(r->seat.block);
+  mem_free(r->vector);
   mem_free(r);
 }

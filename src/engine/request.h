@@ -6,7 +6,9 @@
 
 #include <stdint.h>
 
+#include "draft.h"
 #include "emit.h"
+#include "kv.h"
 #include "model.h"
 #include "reply.h"
 #include "sample.h"
@@ -24,9 +26,15 @@ struct engine_request {
   uint32_t prompt;                  /* tokens of the prompt */
   uint32_t max_tokens;              /* of the reply */
   uint32_t computed;                /* ids that are in the KV pool */
-  uint32_t blocks;                  /* of the pool, for all it may need */
-  int32_t *block;                   /* [blocks] once it runs */
-  int      running;                 /* holds its blocks */
+  struct engine_seat seat;          /* its blocks, while it runs */
+  int      running;                 /* holds blocks */
+  int      priority;                /* enum drover_priority */
+  int64_t  arrived_ns;
+  int32_t  draft[ENGINE_DRAFT_MOST];    /* tokens guessed for this step */
+  uint32_t drafts;
+  float    gain;                    /* of guesses: see draft.h */
+  enum drover_pool pool;            /* a vector is wanted, and no text */
+  double  *vector;                  /* [width] sums of what was computed */
   struct engine_draw draw;          /* how its tokens are drawn */
   struct engine_reply reply;        /* text held back or on its way out */
   int64_t  first_by_ns, total_by_ns;        /* deadlines; 0: none */

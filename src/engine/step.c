@@ -124,10 +124,7 @@ static void run_layer(struct engine_step *s, uint32_t i,
 }
 
 
-/* `output` is NULL where the file ties it to the embedding: the same matrix
- * both ways. */
-int engine_step_run(struct engine_step *s, const struct engine_rows *rows,
-                    drover_err *err) {
+static void run_layers(struct engine_step *s, const struct engine_rows *rows) {
   const struct engine_backend *b = s->backend;
   const struct engine_model *m = s->model;
   b->step_begin(s->state, rows);
@@ -135,6 +132,28 @@ int engine_step_run(struct engine_step *s, const struct engine_rows *rows,
   for (uint32_t i = 0; i < m->shape.layers; i++)
     run_layer(s, i, i ? s->y : NULL);
   b->gather_norm(s->state, s->act, s->x, s->y, m->output_norm);
+}
+
+
+int engine_step_states(struct engine_step *s, const struct engine_rows *rows,
+                       drover_err *err) {
+  run_layers(s, rows);
+  return s->backend->step_end(s->state, err);
+}
+
+
+const float *engine_step_state(struct engine_step *s, int out) {
+  return s->backend->read(s->act, (uint32_t)out);
+}
+
+
+/* `output` is NULL where the file ties it to the embedding: the same matrix
+ * both ways. */
+int engine_step_run(struct engine_step *s, const struct engine_rows *rows,
+                    drover_err *err) {
+  const struct engine_backend *b = s->backend;
+  const struct engine_model *m = s->model;
+  run_layers(s, rows);
   b->logits(s->state, s->logits, s->act, m->output ? m->output : m->embed);
   return b->step_end(s->state, err);
 }

@@ -32,6 +32,13 @@ int engine_step_init(struct engine_step *s, const struct engine_model *m,
 void engine_step_deinit(struct engine_step *s);     /* half-built too */
 
 
+/* Run one step's rows, up to the last norm of its outs: engine_step_state, of
+ * out o until the next step. They may be as many as the rows. */
+int engine_step_states(struct engine_step *s, const struct engine_rows *rows,
+                       drover_err *err);
+const float *engine_step_state(struct engine_step *s, int out);
+
+
 /* Run one step's rows. Logits of out o: engine_step_logits, until the next. */
 int engine_step_run(struct engine_step *s, const struct engine_rows *rows,
                     drover_err *err);

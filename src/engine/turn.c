@@ -1,7 +1,8 @@
-/* turn: one turn of the engine's loop: sweep, plan, step, sample, emit.
- * See inside.h for who may touch what.
+/* turn: one turn of the engine's loop: sweep, plan (plan.c), step, sample,
+ * emit. See inside.h for who may touch what.
  *
  * SPDX-License-Identifier: MIT */
+#include <math.h>
 #include <string.h>
 
 #include "../base/clock.h"
@@ -9,6 +10,8 @@
 #include "../base/mem.h"
 #include "engine.h"
 #include "inside.h"
+
+static const double FADE = 0.95;    /* of the figures of late, a step */
 
 
 /* ---- events ---- */
@@ -35,15 +38,17 @@ void engine_emit(struct engine *e, struct engine_request *r,
 }
 
 
-/* Take the request at `at` out of the list and give its blocks back. The lock
- * is held; the request is the caller's to free. */
+/* Take the request at `at` out of the list and give its blocks back; who asks
+ * on will find them. The lock is held; the request is the caller's to free. */
 static void cut_out(struct engine *e, struct engine_request **at) {
   struct engine_request *r = *at;
   *at = r->next;
   if (e->last == &r->next)
     e->last = at;
-  if (r->running)
-    engine_kv_give(&e->kv, r->block, r->blocks);
+  if (r->running) {
+    engine_seat_keep(&e->kv, &r->seat, r->ids.at, r->computed);
+    engine_seat_close(&e->kv, &r->seat);
+  }
   e->running -= (uint32_t)r->running;
 }
 
@@ -149,75 +154,20 @@ static void expire(struct engine *e, int64_t now_ns) {
 }
 
 
-/* ---- plan ---- */
-
-/* Planning is outside the lock; only what others read (kv, running) is
- * written under it. The blocks that the plan counted on are still free:
- * nobody else takes any. */
-static uint32_t schedule(struct engine *e) {
-  struct engine_plan *p = &e->plan;
-  struct engine_sched_limits limits = {
-    .seqs = e->batch, .rows = e->rows, .chunk = ENGINE_CHUNK,
-    .free_blocks = e->kv.free       /* only this thread changes it */
-  };
-  for (uint32_t i = 0; i < p->count; i++) {
-    const struct engine_request *r = p->request[i];
-    p->seq[i] = (struct engine_sched_seq){
-      .known = (uint32_t)r->ids.count, .computed = r->computed,
-      .blocks = r->blocks, .running = r->running
-    };
-  }
-  uint32_t rows = engine_sched_plan(&limits, p->seq, p->count);
-  pthread_mutex_lock(&e->lock);
-  for (uint32_t i = 0; i < p->count; i++) {
-    struct engine_request *r = p->request[i];
-    if (r->running || !p->seq[i].running)
-      continue;
-    r->running = engine_kv_take(&e->kv, r->blocks, r->block) == DROVER_OK;
-    e->running += (uint32_t)r->running;
-  }
-  pthread_mutex_unlock(&e->lock);
-  return rows;
-}
-
-
-/* Append one sequence's rows to the step. */
-static void add_rows(struct engine_plan *p, struct engine_request *r,
-                     uint32_t count) {
-  struct engine_rows *rows = &p->rows;
-  int32_t *block = p->block + (size_t)rows->seqs * (size_t)rows->block_ld;
-  memcpy(block, r->block, r->blocks * sizeof *block);
-  p->owner[rows->seqs] = r;
-  for (uint32_t i = 0; i < count; i++, rows->rows++) {
-    p->token[rows->rows] = r->ids.at[r->computed + i];
-    p->pos[rows->rows] = (int32_t)(r->computed + i);
-  }
-  r->computed += count;
-  if (r->computed == r->ids.count) {
-    p->out_row[rows->outs] = rows->rows - 1;
-    p->out_seq[rows->outs++] = rows->seqs;
-  }
-  p->seq_start[++rows->seqs] = rows->rows;
-}
-
-
-/* Sequences in the order of arrival, each with its rows together: what the
- * ops expect of seq_start. */
-static void build(struct engine *e) {
-  struct engine_plan *p = &e->plan;
-  p->rows.rows = p->rows.seqs = p->rows.outs = 0;
-  p->seq_start[0] = 0;
-  for (uint32_t i = 0; i < p->count; i++)
-    if (p->seq[i].rows)
-      add_rows(p, p->request[i], p->seq[i].rows);
-}
-
-
 /* ---- what a step gave ---- */
 
-/* Take one sampled token: text goes out, and the end if it is one. */
-static void take_token(struct engine *e, struct engine_request *r,
-                       int32_t id) {
+/* What is known of a request now is computed up to `computed`. */
+static void keep(struct engine *e, struct engine_request *r) {
+  pthread_mutex_lock(&e->lock);
+  engine_seat_keep(&e->kv, &r->seat, r->ids.at, r->computed);
+  pthread_mutex_unlock(&e->lock);
+}
+
+
+/* Take one sampled token: text goes out, and the end if it is one. Returns 1
+ * while the request lives. */
+static int take_token(struct engine *e, struct engine_request *r,
+                      int32_t id) {
   int ends = engine_vocab_ends(e->model->vocab, id);
   int rc = engine_ids_add(&r->ids, id);
   if (!rc && !ends) {
@@ -232,29 +182,120 @@ static void take_token(struct engine *e, struct engine_request *r,
     drover_err why;
     drover_fail(&why, rc, "no memory for a reply");
     engine_fail(e, r, DROVER_PHASE_STREAM, &why);
-    return;
+    return 0;
   }
   emit_text(e, r);
-  if (stop || made == r->max_tokens)
-    finish(e, r, stop ? DROVER_FINISH_STOP : DROVER_FINISH_LENGTH);
+  if (!stop && made != r->max_tokens)
+    return 1;
+  finish(e, r, stop ? DROVER_FINISH_STOP : DROVER_FINISH_LENGTH);
+  return 0;
 }
 
 
 /* `position` counts the reply's tokens: with the seed it keys the draw
- * (sample.h). */
-static void sample(struct engine *e, int out) {
-  struct engine_request *r = e->plan.owner[e->plan.out_seq[out]];
+ * (sample.h). Returns 1 while the request lives. */
+static int sample(struct engine *e, struct engine_request *r, int out,
+                  int32_t *id) {
   const float *logits = engine_step_logits(&e->step, out);
   drover_err why;
-  int32_t id;
   r->draw.position = r->ids.count - r->prompt;
-  if (engine_sample(logits, e->model->shape.vocab, &r->draw, e->scratch, &id,
-                    &why))
+  if (engine_sample(logits, e->model->shape.vocab, &r->draw, e->scratch, id,
+                    &why)) {
     engine_fail(e, r, DROVER_PHASE_STREAM, &why);
-  else
-    take_token(e, r, id);
+    return 0;
+  }
+  return take_token(e, r, *id);
 }
 
+
+static void count_draft(struct engine *e, uint32_t tried, uint32_t came) {
+  pthread_mutex_lock(&e->lock);
+  e->drafted += tried;
+  e->accepted += came;
+  e->tokens += came;                /* the one that was sure is counted */
+  e->late_tokens += came;
+  pthread_mutex_unlock(&e->lock);
+}
+
+
+/* The token drawn behind the last known one, and behind each guess that was
+ * drawn too: a draw depends on nothing but what is before it, so this is what
+ * it would have been one by one. The rows of wrong guesses are written over
+ * by the next step, and no block that holds one is known to others. */
+static void settle(struct engine *e, int seq) {
+  struct engine_plan *p = &e->plan;
+  struct engine_request *r = p->owner[seq];
+  uint32_t tried = r->drafts, came = 0;
+  r->computed += (uint32_t)(p->seq_start[seq + 1] - p->seq_start[seq]) - tried;
+  if (tried)
+    count_draft(e, tried, 0);
+  for (int out = p->out_start[seq]; out < p->out_start[seq + 1]; out++) {
+    int32_t id;
+    if (!sample(e, r, out, &id))
+      return;
+    if (came == tried || r->draft[came] != id)
+      break;
+    came++;
+    r->computed++;
+    count_draft(e, 0, 1);
+  }
+  r->gain = engine_draft_learn(r->gain, tried, came);
+  keep(e, r);
+}
+
+
+/* ---- vectors ---- */
+
+/* Of length 1; an infinity or a NaN has no direction. 0 or the length's
+ * fault. */
+static int normalise(struct engine *e, const struct engine_request *r,
+                     drover_err *why) {
+  uint32_t width = e->model->shape.width;
+  double sum = 0;
+  for (uint32_t i = 0; i < width; i++)
+    sum += r->vector[i] * r->vector[i];
+  if (!(sum > 0 && sum < INFINITY))
+    return drover_fail(why, DROVER_EINTERNAL, "nan_states: the prompt's "
+                       "vector has no finite length");
+  for (uint32_t i = 0; i < width; i++)
+    e->vector[i] = (float)(r->vector[i] / sqrt(sum));
+  return DROVER_OK;
+}
+
+
+static void give_vector(struct engine *e, struct engine_request *r) {
+  drover_err why;
+  if (normalise(e, r, &why)) {
+    engine_fail(e, r, DROVER_PHASE_STREAM, &why);
+    return;
+  }
+  drover_event ev = {
+    .type = DROVER_EVENT_VECTOR, .data = (const char *)e->vector,
+    .data_size = e->model->shape.width * sizeof *e->vector
+  };
+  engine_emit(e, r, &ev);
+  finish(e, r, DROVER_FINISH_STOP);
+}
+
+
+/* The mean of what was pooled has the direction of its sum. */
+static void settle_vector(struct engine *e, int seq) {
+  struct engine_plan *p = &e->plan;
+  struct engine_request *r = p->owner[seq];
+  for (int out = p->out_start[seq]; out < p->out_start[seq + 1]; out++) {
+    const float *state = engine_step_state(&e->step, out);
+    for (uint32_t i = 0; i < e->model->shape.width; i++)
+      r->vector[i] += (double)state[i];
+  }
+  r->computed += (uint32_t)(p->seq_start[seq + 1] - p->seq_start[seq]);
+  if (r->computed == r->ids.count)
+    give_vector(e, r);
+  else
+    keep(e, r);
+}
+
+
+/* ---- a step ---- */
 
 /* A fault of the device says nothing about single rows: all that took part
  * fail. */
@@ -264,32 +305,67 @@ static void fail_step(struct engine *e, const drover_err *why) {
 }
 
 
+/* Before any event goes out, so that who has seen an end finds it counted. */
+static void count_step(struct engine *e, int outs, double seconds) {
+  engine_cost_learn(&e->cost, e->model->backend->knee, e->plan.load, seconds);
+  pthread_mutex_lock(&e->lock);
+  e->steps++;
+  e->tokens += outs;
+  e->late_tokens = e->late_tokens * FADE + outs;
+  e->late_seconds = e->late_seconds * FADE + seconds;
+  pthread_mutex_unlock(&e->lock);
+}
+
+
+/* Sequences whose last known token is in the step: each gives a token. */
+static int last_rows(const struct engine_plan *p) {
+  int count = 0;
+  for (int i = 0; i < p->rows.seqs; i++)
+    count += p->out_start[i + 1] > p->out_start[i];
+  return count;
+}
+
+
 /* Text leaves before the next step begins, so a stream is a step behind at
  * most. Requests that end in here are dropped at once; their blocks are free
  * in the next plan. */
-int engine_turn(struct engine *e, int64_t now_ns) {
+static void run_step(struct engine *e, int pooled) {
+  struct engine_plan *p = &e->plan;
   drover_err why = { 0 };
+  int64_t from_ns = clock_now_ns();
+  int rc = pooled ? engine_step_states(&e->step, &p->rows, &why)
+                  : engine_step_run(&e->step, &p->rows, &why);
+  if (rc) {
+    fail_step(e, &why);
+    return;
+  }
+  count_step(e, pooled ? 0 : last_rows(p),
+             clock_seconds(clock_now_ns() - from_ns));
+  for (int i = 0; i < p->rows.seqs; i++) {
+    if (pooled)
+      settle_vector(e, i);
+    else
+      settle(e, i);
+  }
+}
+
+
+int engine_turn(struct engine *e, int64_t now_ns) {
+  drover_err why;
   collect(e);
   expire(e, now_ns);
   if (!e->plan.count)
     return 0;
-  uint32_t rows = schedule(e);
+  uint32_t rows = engine_plan_make(e, now_ns);
   if (!rows) {                      /* cannot be: submit refuses those */
     drover_fail(&why, DROVER_EINTERNAL, "a request that cannot be scheduled");
     engine_fail(e, e->plan.request[0], DROVER_PHASE_FIRST_TOKEN, &why);
     return 0;
   }
-  build(e);
-  int outs = e->plan.rows.outs;
-  if (engine_step_run(&e->step, &e->plan.rows, &why)) {
-    fail_step(e, &why);
-    return (int)rows;
+  for (int pooled = 0; pooled < 2; pooled++) {
+    engine_plan_build(e, pooled);
+    if (e->plan.rows.rows)
+      run_step(e, pooled);
   }
-  pthread_mutex_lock(&e->lock);
-  e->steps++;
-  e->tokens += outs;
-  pthread_mutex_unlock(&e->lock);
-  for (int i = 0; i < outs; i++)
-    sample(e, i);
   return (int)rows;
 }
