@@ -29,16 +29,21 @@ enum { ONES = 1000 };               /* of a burst: their rounding is allowed */
 __extension__ typedef unsigned __int128 wide;
 
 
+__attribute__((noinline))
+static int64_t cost_wide(uint64_t minute, uint32_t rate, uint64_t n) {
+  wide ns = ((wide)n * minute + rate - 1) / rate;
+  return ns < (wide)MOST ? (int64_t)ns : MOST;
+}
+
+
 /* Up to some 300 million units (300 thousand of a share) 64 bits are enough. */
 int64_t limit_gcra_cost(const struct limit_rate *r, uint64_t n) {
   uint64_t minute = (uint64_t)MINUTE * r->unit;
   unsigned bits = r->unit == 1 ? 28 : 18;
-  if (n >> bits == 0) {
-    uint64_t ns = (n * minute + r->rate - 1) / r->rate;
-    return ns < (uint64_t)MOST ? (int64_t)ns : MOST;
-  }
-  wide ns = ((wide)n * minute + r->rate - 1) / r->rate;
-  return ns < (wide)MOST ? (int64_t)ns : MOST;
+  if (n >> bits)
+    return cost_wide(minute, r->rate, n);
+  uint64_t ns = (n * minute + r->rate - 1) / r->rate;
+  return ns < (uint64_t)MOST ? (int64_t)ns : MOST;
 }
 
 

@@ -31,7 +31,8 @@ static void refuse(struct limit_refusal *out, uint64_t tag, uint32_t kind,
 
 
 /* A rate of a name: what it costs, and whether it passes. */
-static void look_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
+__attribute__((always_inline))
+static inline void look_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
                       struct limit_refusal *out) {
   struct limit_want *w = &c->want[i];
   struct limit_hold *h = &c->holds->of[i];
