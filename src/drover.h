@@ -93,6 +93,7 @@ typedef struct drover_router_config {
   float    retry_ratio;             /* retries a first send earns; 0: 0.2 */
   uint32_t retry_reserve;           /* retries any 10 s may have; 0: 10 */
   uint32_t policy;                  /* from drover_policy() */
+  uint32_t waits;                   /* 1: requests may wait in the queue */
 } drover_router_config;
 
 /* Make or attach a zone and open a handle on it. A zone is anonymous shared

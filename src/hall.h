@@ -50,7 +50,7 @@ struct hall_shared {
   uint64_t share;                   /* that all names have: limit/keys.h */
   double   ticked_at;               /* `now` of the last tick */
   uint32_t retry_milli;             /* retries that 1000 first sends earn */
-  uint32_t spare;
+  uint32_t waits;                   /* 1: requests may wait, or did once */
   double   share_until;             /* the time that came with `share` */
   uint32_t more[8];
 };

@@ -55,6 +55,7 @@ static inline int any_due(const struct drover_router *r, double now) {
 
 /* A row that may be probed by this request, or 0. Rows that have cooled need
  * no probe: they are up again, for the policy to choose. */
+__attribute__((noinline))
 static uint32_t due_row(struct drover_router *r, const struct node_view *v) {
   double now = v->pick->now;
   uint32_t woken = 0, row = 0;
@@ -76,8 +77,8 @@ static uint32_t due_row(struct drover_router *r, const struct node_view *v) {
 
 /* A rnd out of [0, 1) becomes 0: a row number is computed from it, and a NaN
  * there would be undefined. */
-void drover_pick_begin(drover_router *r, drover_pick *p, double now,
-                       double rnd) {
+static inline void begin(struct drover_router *r, drover_pick *p, double now,
+                         double rnd) {
   memset(p->masked, 0, sizeof p->masked);
   p->now = now;
   p->rnd = rnd >= 0 && rnd < 1 ? rnd : 0;
@@ -87,6 +88,12 @@ void drover_pick_begin(drover_router *r, drover_pick *p, double now,
     struct node_view v = hall_view(r, p, p->rnd);
     p->node = due_row(r, &v);
   }
+}
+
+
+void drover_pick_begin(drover_router *r, drover_pick *p, double now,
+                       double rnd) {
+  begin(r, p, now, rnd);
 }
 
 
@@ -151,6 +158,7 @@ static int in_panic(const struct node_view *v) {
 /* The policy has answered none. Where only rows in their slow start could, they
  * do; what looks full is renewed from the cells, because policies see advisory
  * words; and in panic more rows take part. */
+__attribute__((noinline))
 static uint32_t look_harder(struct drover_router *r, drover_pick *p,
                             struct node_view *v) {
   const struct node_policy *policy = &node_policies[r->policy];
@@ -317,9 +325,8 @@ int drover_pick_node(drover_router *r, drover_pick *p, double now, double rnd,
                      drover_err *err) {
   if (p->ticket)
     return drover_fail(err, DROVER_EINVAL, "the pick holds a ticket");
-  rnd = rnd >= 0 && rnd < 1 ? rnd : 0;
-  drover_pick_begin(r, p, now, rnd);
-  struct node_view v = hall_view(r, p, rnd);
+  begin(r, p, now, rnd);
+  struct node_view v = hall_view(r, p, p->rnd);
   uint32_t tries = v.count;
   do {
     uint32_t node = ask(r, p, &v);

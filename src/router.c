@@ -86,6 +86,8 @@ static void set(struct hall_shared *s, const drover_router_config *c) {
   atom_set_u32(&s->concurrent, or_default(c->concurrent, CONCURRENT));
   atom_set_u32(&s->retry_milli, (uint32_t)lrintf(ratio * 1000));
   atom_set_u32(&s->retry_reserve, or_default(c->retry_reserve, RETRY_RESERVE));
+  if (c->waits)
+    wait_ready(s);
 }
 
 

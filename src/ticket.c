@@ -38,6 +38,7 @@ static struct limit_holds *holds_of(const struct drover_router *r,
  * opens and never routes holds no slot, and a forked child gets its own. The
  * serial starts at random, so that a stale pick of the slot's former owner
  * fits no ticket of this one. */
+__attribute__((cold, noinline))
 static int claim(struct drover_router *r, drover_err *err) {
   r->self = member_self();
   int slot = member_claim(&r->members, r->self);
@@ -107,7 +108,7 @@ void ticket_open(struct drover_router *r, uint32_t number, uint32_t node,
 
 
 /* The open ticket of a pick, or NULL: none, settled, or another process's. */
-static struct ticket *find(struct drover_router *r, const drover_pick *p) {
+static inline struct ticket *find(struct drover_router *r, const drover_pick *p) {
   if (p->ticket == 0 || p->ticket > r->fresh || r->pid != process_pid())
     return NULL;
   struct ticket *t = &r->mine[p->ticket - 1];
@@ -216,7 +217,7 @@ int drover_ticket_done(drover_router *r, drover_pick *p,
   if (!t || !begin_settling(t))
     return DROVER_ECLOSED;
   settle(r, t, o, now, p->rnd);
-  wait_freed(r, p, now);
+  wait_settled(r, p, now);
   return DROVER_OK;
 }
 

@@ -187,6 +187,7 @@ static int refuse(drover_pick *p, const struct queue_ahead *a,
 
 /* Advisory: the claim that follows is exact on what is in flight, and who is
  * called waits on when it was passed by. */
+__attribute__((noinline))
 int wait_look(struct drover_router *r, drover_pick *p, uint32_t node,
               drover_err *err) {
   struct queue_ask ask = ask_of(p);
@@ -237,6 +238,7 @@ int drover_wait_begin(drover_router *r, drover_port *port, drover_pick *p,
   ask.deadline = w->deadline;
   ask.hold = w->hold;
   ask.member = (uint32_t)member;
+  wait_ready(r->shared);
   int rc = ring_open(port, w->call, &ask.bell, &ask.token, err);
   if (rc)
     return rc;

@@ -36,6 +36,26 @@ static inline void wait_freed(struct drover_router *r, const drover_pick *p,
 }
 
 
+/* The same behind a settling, where no fence is needed while nothing has ever
+ * waited. `waits` is raised by configurations that let requests wait, and by
+ * each entering ahead of its entry (wait_ready()). Behind the cells of every
+ * claim stands a fence too, and the claim's thread settles: an attempt that was
+ * claimed behind the raising sees it. One that was in flight already may miss
+ * an entry that enters in the instant of its settling; the next tick lets that
+ * one go. */
+static inline void wait_settled(struct drover_router *r, const drover_pick *p,
+                                double now) {
+  if (atom_get_u32(&r->shared->waits))
+    wait_freed(r, p, now);
+}
+
+
+/* Requests may wait from now on. */
+static inline void wait_ready(struct hall_shared *s) {
+  atom_raise_u32(&s->waits, 1);
+}
+
+
 /* Something may have been freed where no clock is at hand: the next tick of
  * any process lets the next go. */
 static inline void wait_moved(struct drover_router *r) {

@@ -91,12 +91,16 @@ local function new_outcome()
 end
 
 
--- Decide, take, give back. With `send`, the attempt is marked as sent and
--- counted too, as a request does.
-local function builtin(r, send)
-  local p, outcome = ffi.new("drover_pick"), new_outcome()
-  local now = C.drover_clock()
+local function new_pick()
+  local p = ffi.new("drover_pick")
   p.prompt_tokens, p.max_tokens, p.again = 100, 100, 1
+  return p
+end
+
+
+-- Decide, take, give back.
+local function builtin(r)
+  local p, outcome, now = new_pick(), new_outcome(), C.drover_clock()
   return function(turns)
     local refused = 0
     for _ = 1, turns do
@@ -104,9 +108,25 @@ local function builtin(r, send)
       if C.drover_pick_node(r, p, now, random(), err) ~= 0 then
         refused = refused + 1
       end
-      if send then
-        C.drover_ticket_sent(r, p)
+      C.drover_ticket_done(r, p, outcome, now)
+    end
+    assert(refused == 0, "a decision was refused")
+  end
+end
+
+
+-- The same, marked as sent and counted, as a request does. A loop of its own:
+-- as a branch of the other it would be a side trace, which costs 10 ns a turn.
+local function sent(r)
+  local p, outcome, now = new_pick(), new_outcome(), C.drover_clock()
+  return function(turns)
+    local refused = 0
+    for _ = 1, turns do
+      now = now + 1e-6
+      if C.drover_pick_node(r, p, now, random(), err) ~= 0 then
+        refused = refused + 1
       end
+      C.drover_ticket_sent(r, p)
       C.drover_ticket_done(r, p, outcome, now)
     end
     assert(refused == 0, "a decision was refused")
@@ -204,7 +224,7 @@ local function cases(dicts)
                         run = f and lua_policy(r, f) or builtin(r) }
     if FAST[policy] then
       list[#list + 1] = { name = name_of(policy, size) .. "-sent",
-                          run = builtin(r, true) }
+                          run = sent(r) }
     end
   end)
   return list

@@ -165,7 +165,8 @@ function _M.read(config)
   if not why then
     out.limits, why = limits.read(config.limits, "limits")
   end
-  why = why or limits.assign(out.limits, out.rows)
+  why = why or limits.strangers(out.limits, out.rows)
+        or limits.assign(out.limits, out.rows)
   if not why then
     out.queue, why = read_queue(config.queue)
   end

@@ -248,6 +248,27 @@ function _M.assign(limits, rows)
 end
 
 
+-- Names of nodes and keys that no row bears: a limit that would never hold. nil,
+-- or the first of them. Nodes that are added later bring their own limits.
+function _M.strangers(limits, rows)
+  local known = { node = {}, key = {} }
+  for _, row in ipairs(rows) do
+    known.node[row.group], known.key[row.id] = true, true
+  end
+  for _, scope in ipairs { "node", "key" } do
+    local names = {}
+    for name in pairs(limits.per[scope] and limits.per[scope].named or {}) do
+      names[#names + 1] = not known[scope][name] and name or nil
+    end
+    table.sort(names)
+    if names[1] then
+      return ("limits.per.%s.named: no %s is called %s"):format(scope, scope,
+                                                               names[1])
+    end
+  end
+end
+
+
 -- ---- for C ----
 
 -- Fill a drover_limit from a table. True when anything is limited.

@@ -73,6 +73,7 @@ local function settings(conf)
   c.name, c.shared = conf.name, conf.shared and 1 or 0
   c.create, c.concurrent = 1, conf.limits.concurrent
   c.queue_max, c.retry_ratio = conf.queue.size, conf.retry.budget
+  c.waits = (conf.limits.wait > 0 or conf.queue.hold > 0) and 1 or 0
   return c
 end
 

@@ -313,6 +313,18 @@ describe("a limit", function()
     end)
   end
 
+  it("of a node or key that is not there is a mistake", function()
+    for scope, name in pairs { node = "gpu-O", key = "gpu#2" } do
+      local ok, why = pcall(drover.new, {
+        nodes = { { id = "gpu-0", url = "http://127.0.0.1:9/v1" } },
+        limits = { per = { [scope] = { named = { [name] = { rpm = 1 } } } } },
+      })
+      assert.is_false(ok)
+      assert.truthy(why:find(("limits.per.%s.named: no %s is called %s"):format(
+        scope, scope, name), 1, true), why)
+    end
+  end)
+
   it("of dollars is a quota", function()
     open({ dollars_per_day = 1 }, { price = 1000 })
     local ask = { messages = hi, max_tokens = 991 }

@@ -5,9 +5,7 @@
 
 #include "../base/atom.h"
 
-/* Twelve words of a set are in use: ten seconds, the one behind them, and one
- * that is not summed, where that next second's next may be written. */
-enum { WORDS = 12, TRIES = 4 };
+enum { WORDS = BUDGET_WORDS, TRIES = 4 };
 
 
 size_t limit_budget_size(uint32_t members) {

@@ -6,7 +6,9 @@
  * instruction; retries are few and share one ring. A word is second (32 bits)
  * | count (32 bits); one of another second counts as 0. The second at hand
  * counts with the nine before it, and one behind it, where another process
- * may be already.
+ * may be already. Sixteen words are more than these eleven and one that is not
+ * summed, where that process's next second may be written: a power of two
+ * finds its word without a division.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_LIMIT_BUDGET_H

@@ -29,16 +29,21 @@ enum { ONES = 1000 };               /* of a burst: their rounding is allowed */
 __extension__ typedef unsigned __int128 wide;
 
 
+__attribute__((noinline))
+static int64_t cost_wide(uint64_t minute, uint32_t rate, uint64_t n) {
+  wide ns = ((wide)n * minute + rate - 1) / rate;
+  return ns < (wide)MOST ? (int64_t)ns : MOST;
+}
+
+
 /* Up to some 300 million units (300 thousand of a share) 64 bits are enough. */
 int64_t limit_gcra_cost(const struct limit_rate *r, uint64_t n) {
   uint64_t minute = (uint64_t)MINUTE * r->unit;
   unsigned bits = r->unit == 1 ? 28 : 18;
-  if (n >> bits == 0) {
-    uint64_t ns = (n * minute + r->rate - 1) / r->rate;
-    return ns < (uint64_t)MOST ? (int64_t)ns : MOST;
-  }
-  wide ns = ((wide)n * minute + r->rate - 1) / r->rate;
-  return ns < (wide)MOST ? (int64_t)ns : MOST;
+  if (n >> bits)
+    return cost_wide(minute, r->rate, n);
+  uint64_t ns = (n * minute + r->rate - 1) / r->rate;
+  return ns < (uint64_t)MOST ? (int64_t)ns : MOST;
 }
 
 
@@ -60,13 +65,26 @@ static inline int64_t later(int64_t a, int64_t b) {
 }
 
 
-/* A word in the past needs no division: `cost` is not above the bucket. */
+/* The exact answer, for what is near its limit. */
+__attribute__((noinline))
+static int64_t wait_exactly(const struct limit_rate *r, int64_t ahead) {
+  int64_t wait = ahead - limit_gcra_deep(r);
+  return wait > 0 ? wait : 0;
+}
+
+
+/* What passes needs no division: a word in the past, as `cost` is not above
+ * the bucket, and one that is not further ahead than the burst's cost would be
+ * without its rounding up. */
 static inline int64_t wait_at(int64_t at, const struct limit_rate *r,
                               int64_t cost, int64_t now) {
   if (at <= now)
     return 0;
-  int64_t wait = at + cost - limit_gcra_deep(r) - now;
-  return wait > 0 ? wait : 0;
+  int64_t ahead = at + cost - now;
+  uint64_t burst = (uint64_t)r->burst * r->unit;
+  if (ahead <= MOST && (wide)ahead * r->rate <= (wide)burst * (uint64_t)MINUTE)
+    return 0;
+  return wait_exactly(r, ahead);
 }
 
 

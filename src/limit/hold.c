@@ -19,6 +19,7 @@ static void hint(uint32_t *has) {
 
 
 /* `l` refuses for its `kind`: the last to pass is told. */
+__attribute__((cold, noinline))
 static void refuse(struct limit_refusal *out, uint64_t tag, uint32_t kind,
                    const drover_limit *l, double wait) {
   const double max[] = { 0, l->concurrent, l->rpm, l->tpm, l->dollars_per_day,
@@ -30,7 +31,8 @@ static void refuse(struct limit_refusal *out, uint64_t tag, uint32_t kind,
 
 
 /* A rate of a name: what it costs, and whether it passes. */
-static void look_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
+__attribute__((always_inline))
+static inline void look_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
                       struct limit_refusal *out) {
   struct limit_want *w = &c->want[i];
   struct limit_hold *h = &c->holds->of[i];
@@ -52,6 +54,7 @@ static void look_rate(struct limit_claim *c, uint32_t i, enum limit_word word,
 }
 
 
+__attribute__((noinline))
 static void look_dollars(struct limit_claim *c, uint32_t i,
                          struct limit_refusal *out) {
   struct limit_want *w = &c->want[i];
@@ -173,13 +176,12 @@ static inline int take_rate(struct limit_claim *c, uint32_t i,
 }
 
 
+__attribute__((noinline))
 static int take_dollars(struct limit_claim *c, uint32_t i,
                         struct limit_refusal *out) {
   struct limit_hold *h = &c->holds->of[i];
   const struct limit_want *w = &c->want[i];
   struct limit_spend *s = &c->keys->spend[h->place];
-  if (!w->dollars)
-    return 1;
   unsigned rings = limit_spend_rings(w->max);
   int64_t micro = c->holds->micro;
   enum limit_ring full = limit_spend_take(s, w->max, micro, c->now);
@@ -208,13 +210,14 @@ static int take_all(struct limit_claim *c, struct limit_refusal *out) {
         !take_rate(c, i, LIMIT_WORD_TOKENS, out))
       return 0;
   for (uint32_t i = 0; i < count; i++)
-    if (!take_dollars(c, i, out))
+    if (c->want[i].dollars && !take_dollars(c, i, out))
       return 0;
   return 1;
 }
 
 
 /* Crossed out first, as in a settling. */
+__attribute__((cold, noinline))
 static void undo_rates(struct limit_claim *c) {
   for (uint32_t i = c->holds->count; i-- > 0;) {
     struct limit_hold *h = &c->holds->of[i];

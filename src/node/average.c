@@ -71,7 +71,7 @@ static void feed_errors(drover_node *row, struct node_row *own, int failed,
  * 0..100, latency by 0.3 towards each sample. */
 static void feed_score(struct node_row *own, int failed, float ms) {
   float load = atom_get_f32(&own->score_load) + (failed ? 10.0f : -5.0f);
-  atom_set_f32(&own->score_load, fminf(fmaxf(load, 0), 100));
+  atom_set_f32(&own->score_load, !(load > 0) ? 0 : load < 100 ? load : 100);
   float sample = failed ? SCORE_FAILED_MS : ms;
   if (!(sample >= 0))
     return;

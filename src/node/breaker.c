@@ -48,8 +48,9 @@ int node_breaker_due(const struct node_row *own, double now) {
  * one wins, and the others read PROBE with a new lease and are refused. A
  * lease that has run out (its prober died) is due again like an opening. Each
  * permit has an epoch of its own: whoever held the one before is late. */
-int node_breaker_enter(drover_node *row, struct node_row *own, double now,
-                       struct breaker_permit *out) {
+__attribute__((noinline))
+static int knock(drover_node *row, struct node_row *own, double now,
+                 struct breaker_permit *out) {
   for (;;) {
     uint64_t word = word_of(own);
     struct node_state f = node_state_unpack(word);
@@ -72,6 +73,18 @@ int node_breaker_enter(drover_node *row, struct node_row *own, double now,
     if (change(row, own, word, f))
       return 1;
   }
+}
+
+
+/* The quick way is the usual one; noinline keeps the other out of it. */
+int node_breaker_enter(drover_node *row, struct node_row *own, double now,
+                       struct breaker_permit *out) {
+  uint64_t word = word_of(own);
+  if (word & STATE_UNUSUAL)
+    return knock(row, own, now, out);
+  out->epoch = node_state_unpack(word).epoch;
+  out->probe = BREAKER_USUAL;
+  return 1;
 }
 
 
@@ -156,12 +169,10 @@ static int is_late(struct node_state f, const struct breaker_permit *permit) {
 }
 
 
-/* The quick way out is the usual one: a success on a closed row without
- * failures is added to the share and changes nothing. */
-enum breaker_turn node_breaker_settle(drover_node *row, struct node_row *own,
-                                      const struct breaker_permit *permit,
-                                      const struct breaker_said *said,
-                                      double now) {
+__attribute__((noinline))
+static enum breaker_turn step(drover_node *row, struct node_row *own,
+                              const struct breaker_permit *permit,
+                              const struct breaker_said *said, double now) {
   enum breaker_verdict verdict = said->verdict;
   uint64_t word = atom_get_u64(&own->breaker);
   if (is_late(node_state_unpack(word), permit))
@@ -181,6 +192,22 @@ enum breaker_turn node_breaker_settle(drover_node *row, struct node_row *own,
     if (change(row, own, word, to))
       return turned(row, own, f.state, to.state, now);
   }
+}
+
+
+/* The quick way out is the usual one: a success on a closed row without
+ * failures is added to the share and changes nothing. */
+enum breaker_turn node_breaker_settle(drover_node *row, struct node_row *own,
+                                      const struct breaker_permit *permit,
+                                      const struct breaker_said *said,
+                                      double now) {
+  uint64_t word = atom_get_u64(&own->breaker);
+  if (said->verdict != BREAKER_SUCCESS || word & STATE_UNUSUAL ||
+      permit->probe != BREAKER_USUAL ||
+      node_state_unpack(word).epoch != permit->epoch)
+    return step(row, own, permit, said, now);
+  node_share_add(own, 1, now);
+  return BREAKER_SAME;
 }
 
 
