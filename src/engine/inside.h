@@ -48,6 +48,7 @@ struct engine {
   uint64_t memory_bytes;            /* weights, cache and scratch */
   struct engine_plan plan;
   struct engine_candidate *scratch; /* [vocab] */
+  float   *work;                    /* [vocab] logits that a request changes */
   char    *piece;                   /* [longest token] */
 
   pthread_mutex_t lock;             /* of all that follows */

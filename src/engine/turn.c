@@ -61,35 +61,47 @@ static void drop(struct engine *e, struct engine_request *r) {
 }
 
 
-/* `why` may not point into the request, which is gone afterwards. */
+/* `why` may not point into the request, which is gone afterwards. A call has
+ * one end, so its other choices go without an event. */
 void engine_fail(struct engine *e, struct engine_request *r, int phase,
                  const drover_err *why) {
   drover_event ev = { .type = DROVER_EVENT_FAIL, .code = why->code,
                       .phase = phase, .data = why->text,
                       .data_size = strlen(why->text) };
   engine_emit(e, r, &ev);
+  if (r->group->left > 1)
+    engine_cancel(e, r->id);
   drop(e, r);
 }
 
 
 /* What is held back gives no event: a token may end in the middle of a
- * character or of a stop string. */
-static void emit_text(struct engine *e, struct engine_request *r) {
-  struct buf *out = &r->reply.out;
-  if (out->size) {
-    drover_event ev = { .type = DROVER_EVENT_TEXT, .data = out->at,
-                        .data_size = out->size };
-    engine_emit(e, r, &ev);
-  }
+ * character or of a stop string. Log-probabilities wait with it, until `last`:
+ * then they go out even where no text does. */
+static void emit_text(struct engine *e, struct engine_request *r, int last) {
+  struct buf *out = &r->reply.out, *logprobs = &r->reply.logprobs;
+  if (!out->size && !(last && logprobs->size))
+    return;
+  drover_event ev = {
+    .type = DROVER_EVENT_TEXT, .data = out->at, .data_size = out->size,
+    .choice = (int32_t)r->choice,
+    .logprobs = logprobs->at, .logprobs_size = logprobs->size
+  };
+  engine_emit(e, r, &ev);
   buf_drop(out, out->size);
+  buf_drop(logprobs, logprobs->size);
 }
 
 
-/* The reply's ids hold its end token too, which was computed and counts. */
+/* The reply's ids hold its end token too, which was computed and counts. The
+ * last choice ends the call, with the tokens of all. */
 static void finish(struct engine *e, struct engine_request *r, int how) {
+  r->group->completion += (uint32_t)r->ids.count - r->prompt;
+  int last = --r->group->left == 0;
   drover_event ev = {
-    .type = DROVER_EVENT_END, .finish = how, .prompt_tokens = r->prompt,
-    .completion_tokens = (uint32_t)r->ids.count - r->prompt
+    .type = last ? DROVER_EVENT_END : DROVER_EVENT_CHOICE, .finish = how,
+    .choice = (int32_t)r->choice, .prompt_tokens = r->prompt,
+    .completion_tokens = r->group->completion
   };
   engine_emit(e, r, &ev);
   drop(e, r);
@@ -215,17 +227,24 @@ static void build(struct engine *e) {
 
 /* ---- what a step gave ---- */
 
-/* Take one sampled token: text goes out, and the end if it is one. */
+/* Take one sampled token: text goes out, and the end if it is one, or if the
+ * grammar lets nothing follow it. */
 static void take_token(struct engine *e, struct engine_request *r,
-                       int32_t id) {
-  int ends = engine_vocab_ends(e->model->vocab, id);
-  int rc = engine_ids_add(&r->ids, id);
+                       const struct engine_row *row, int32_t id) {
+  int ends = engine_choose_ends(&r->choose, e->model->vocab, id);
+  int rc = DROVER_OK;
+  if (!ends && r->choose.logprobs)
+    rc = engine_logprob_write(&r->choose, e->model->vocab, row, id,
+                              &r->reply.logprobs);
+  if (!rc)
+    rc = engine_ids_add(&r->ids, id);
   if (!rc && !ends) {
     size_t size = engine_vocab_piece(e->model->vocab, id, e->piece);
     rc = engine_reply_add(&r->reply, e->piece, size);
   }
   uint32_t made = (uint32_t)r->ids.count - r->prompt;
-  int stop = ends || r->reply.stopped;
+  int stop = ends || r->reply.stopped
+    || (r->choose.mask && engine_mask_take(r->choose.mask, id));
   if (!rc && (stop || made == r->max_tokens))
     rc = engine_reply_end(&r->reply);
   if (rc) {
@@ -234,25 +253,26 @@ static void take_token(struct engine *e, struct engine_request *r,
     engine_fail(e, r, DROVER_PHASE_STREAM, &why);
     return;
   }
-  emit_text(e, r);
+  emit_text(e, r, stop || made == r->max_tokens);
   if (stop || made == r->max_tokens)
     finish(e, r, stop ? DROVER_FINISH_STOP : DROVER_FINISH_LENGTH);
 }
 
 
-/* `position` counts the reply's tokens: with the seed it keys the draw
- * (sample.h). */
+/* One that was cancelled in this turn, as its sibling failed, still has its
+ * row here; the next sweep frees it. */
 static void sample(struct engine *e, int out) {
   struct engine_request *r = e->plan.owner[e->plan.out_seq[out]];
-  const float *logits = engine_step_logits(&e->step, out);
+  struct engine_row row = {
+    engine_step_logits(&e->step, out), e->model->shape.vocab, e->work,
+    e->scratch, &r->ids, r->prompt
+  };
   drover_err why;
   int32_t id;
-  r->draw.position = r->ids.count - r->prompt;
-  if (engine_sample(logits, e->model->shape.vocab, &r->draw, e->scratch, &id,
-                    &why))
+  if (engine_choose_next(&r->choose, &row, &id, &why))
     engine_fail(e, r, DROVER_PHASE_STREAM, &why);
   else
-    take_token(e, r, id);
+    take_token(e, r, &row, id);
 }
 
 

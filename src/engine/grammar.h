@@ -1,0 +1,119 @@
+/* grammar: a schema as an automaton over bytes, with a stack of its own. It
+ * knows no tokens (mask.h) and no model.
+ *
+ * A program of small operations; threads run it side by side where more than
+ * one reading is open, at most ENGINE_THREADS_MAX. A thread is a place in the
+ * program and a stack; stacks are chains of frames, each kept once, so that
+ * equal states are equal bytes.
+ *
+ *   {"a": 1, "b": "x"}     object: bytes, inline
+ *                          number, $ref, any value: CALL a rule, RET
+ *                          [ … ], bounded strings: REPEAT … AGAIN, counted
+ *
+ * No thread ever enters what it cannot leave: a branch that needs more frames
+ * than are left is not taken, and every branch was measured (schema_need.c).
+ * Dropping a thread makes the language smaller, never wrong. White space is
+ * at most two blanks or line ends where JSON allows it behind the first byte;
+ * object members come in the schema's order; numbers have at most 15 digits
+ * on each side of the point and 2 of exponent.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DROVER_ENGINE_GRAMMAR_H
+#define DROVER_ENGINE_GRAMMAR_H
+
+#include "schema.h"
+
+enum {
+  ENGINE_THREADS_MAX = 64,
+  ENGINE_OPS_MAX = 1 << 18,
+  ENGINE_FRAMES_MAX = 1 << 13,
+  ENGINE_CHARS_AHEAD = 32           /* see engine_grammar_inside() */
+};
+
+enum engine_op_kind {
+  ENGINE_OP_DONE,                   /* op 0: the value is whole */
+  ENGINE_OP_BYTE,                   /* lo..hi */
+  ENGINE_OP_BLANK, ENGINE_OP_EXPONENT, ENGINE_OP_SIGN,
+  ENGINE_OP_TEXT,                   /* a string's inside and its end quote */
+  ENGINE_OP_CHAR,                   /* one character of a string */
+  ENGINE_OP_BRANCH,                 /* branch[a .. a + b) by the byte */
+  /* those above take a byte; those below take none */
+  ENGINE_OP_TRY,                    /* also go on at `a`, if `need` fits */
+  ENGINE_OP_JUMP,                   /* to `a` */
+  ENGINE_OP_CALL,                   /* rule `a`, which takes `need` */
+  ENGINE_OP_RET,
+  ENGINE_OP_REPEAT,                 /* body behind it; the next time from `a`;
+                                     * behind the last at `b` */
+  ENGINE_OP_AGAIN,
+  ENGINE_OP_FAIL
+};
+
+struct engine_op {
+  unsigned char kind, lo, hi, need;
+  uint32_t a, b, min, max;
+};
+
+struct engine_branch { unsigned char byte; uint32_t to; };
+
+struct engine_frame {               /* of a stack; 0 is the empty one */
+  uint32_t parent, op, count, depth;
+};
+
+struct engine_thread {
+  uint32_t op;                      /* and, in the upper byte, the place
+                                     * inside a character (TEXT, CHAR) */
+  uint32_t stack;
+};
+
+struct engine_state {
+  uint32_t count;                   /* 0: nothing can follow */
+  struct engine_thread thread[ENGINE_THREADS_MAX];
+};
+
+struct engine_grammar {             /* one request's; one thread at a time */
+  struct engine_op *op;
+  uint32_t ops, op_room;
+  struct engine_branch *branch;
+  uint32_t branches, branch_room;
+  uint32_t rule[ENGINE_SCHEMA_RULES_MAX + 3];   /* where each begins */
+  struct engine_frame *frame;       /* [ENGINE_FRAMES_MAX] */
+  uint32_t frames;
+  uint32_t *slot;                   /* frame by content; 0: empty */
+};
+
+
+/* Of a schema, or with NULL of any JSON object. Errors as
+ * engine_schema_new(). */
+int engine_grammar_new(struct engine_grammar **out, const char *json,
+                       size_t size, drover_err *err);
+void engine_grammar_free(struct engine_grammar *g);     /* takes NULL */
+
+
+/* ---- automaton.c ---- */
+
+/* The state before the first byte. */
+void engine_grammar_start(struct engine_grammar *g, struct engine_state *to);
+
+
+/* Take a byte: returns how many threads live on in `to`, which may not be
+ * `from`. */
+uint32_t engine_grammar_step(struct engine_grammar *g,
+                             const struct engine_state *from,
+                             unsigned char byte, struct engine_state *to);
+
+
+/* 1 when the value may end here; 2 when nothing else can follow. */
+int engine_grammar_done(const struct engine_state *s);
+
+
+/* 1 when a string is open, between two characters, and takes at least
+ * ENGINE_CHARS_AHEAD more of them. */
+int engine_grammar_inside(const struct engine_grammar *g,
+                          const struct engine_state *s);
+
+
+/* Forget all stacks but a state's, which is renumbered, once half of the
+ * frames are in use. 1 when that was done: no other state holds any more. */
+int engine_grammar_tidy(struct engine_grammar *g, struct engine_state *s);
+
+#endif
