@@ -30,6 +30,7 @@ describe("structured output #oracle", function()
     e = assert(engine.open(path, { batch = 16, context = 512 },
                            ffi.load("build/libdrover_dev.so")))
   end)
+  before_each(function() e.replies = {} end)
   teardown(engine.close_all)
 
   it("fits 200 random schemas at temperature 1, and most finish", function()
