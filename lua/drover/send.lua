@@ -110,6 +110,8 @@ end
 
 
 local none = {}
+local formats = { json_object = C.DROVER_FORMAT_JSON,
+                  json_schema = C.DROVER_FORMAT_SCHEMA }
 
 
 -- What a request may leave out. Returns what must stay alive.
@@ -122,7 +124,7 @@ local function fill_rest(g)
   generate.frequency = g.frequency or 0
   generate.n, generate.logprobs = g.n or 1, g.logprobs or 0
   generate.top_logprobs = g.top_logprobs or 0
-  generate.format = g.format or C.DROVER_FORMAT_TEXT
+  generate.format = formats[g.format] or C.DROVER_FORMAT_TEXT
   generate.schema.data = g.schema
   generate.schema.size = g.schema and #g.schema or 0
   return { stop_ids, fill_bias(g.bias or none) }

@@ -177,6 +177,27 @@ describe("a grammar", function()
     g:free()
   end)
 
+  it("has room to end a number that it begins in the deepest list", function()
+    local g = assert(grammar.new(nil))
+    local state = g:start()
+    for byte in ('{"a":' .. ("["):rep(200)):gmatch(".") do
+      state = g:step(state, byte:byte()) or state
+    end
+    for byte in ("1E1"):gmatch(".") do
+      local after = g:step(state, byte:byte())
+      assert.is_truthy(after or byte == "1")
+      state = after or state
+      if not after then
+        break                                -- no number begins here
+      end
+    end
+    for _ = 1, 300 do
+      state = g:step(state, ("]"):byte()) or g:step(state, ("}"):byte()) or state
+    end
+    assert.equal(2, C.engine_grammar_done(state))
+    g:free()
+  end)
+
   it("keeps its stacks when it forgets the others", function()
     local g = assert(grammar.new('{"type":"array","items":{"type":"string",'
       .. '"maxLength":100000}}'))

@@ -3,7 +3,8 @@ local ffi = require "ffi"
 local c = require "spec.support.c"
 
 c.cdef[[
-struct engine_draw { float temperature; uint32_t top_k; float top_p; uint64_t seed, position; float min_p; };
+struct engine_draw { float temperature; uint32_t top_k; float top_p; uint64_t seed, position;
+  float min_p; };
 struct engine_logprob { int32_t id; float logprob; };
 struct engine_candidate { float logit; int32_t id; };
 int engine_sample(const float *logits, uint32_t count, const struct engine_draw *draw,

@@ -87,7 +87,8 @@ describe("the local model's dialect", function()
       .. '{"schema":{"properties":{"z":{},"a":{}}}}}}'
     local request = json.decode(text)
     request.messages = question
-    local g = assert(engine.encode { request = request, body = { text = text } })
+    local g = assert(engine.encode {
+      request = request, body = require("drover.body").of_text(text) })
     assert.equal('{"properties":{"z":{},"a":{}}}', g.schema)
   end)
 

@@ -122,12 +122,13 @@ end
 
 
 local function read_object(t, at)
-  local out, name = {}, nil
+  local out = {}
   at = skip(t, at + 1)
   if t:sub(at, at) == "}" then
     return out, at + 1
   end
   repeat
+    local name
     at = skip(t, at)
     if t:sub(at, at) ~= '"' then
       bad(at, "a name")

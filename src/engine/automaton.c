@@ -189,9 +189,10 @@ static void repeat(struct closing *c, uint32_t op, uint32_t stack,
 /* A call in the last place keeps no frame. 0: the thread ends. */
 static int call(struct closing *c, uint32_t *op, uint32_t *stack) {
   const struct engine_op *o = &c->g->op[*op];
-  if (o[1].kind != ENGINE_OP_RET) {
-    if (!fits(c->g, *stack, o->need))
-      return 0;
+  int last = o[1].kind == ENGINE_OP_RET;
+  if (!fits(c->g, *stack, o->need - (unsigned)last))
+    return 0;
+  if (!last) {
     *stack = frame(c->g, *stack, *op + 1, 0);
     if (!*stack)
       return 0;

@@ -5,8 +5,6 @@
 -- (tools, …) is refused by name.
 --
 -- SPDX-License-Identifier: MIT
-local ffi = require "ffi"
-local C = require "drover.core"
 local json = require "drover.json"
 
 local _M = {}
@@ -15,8 +13,7 @@ local STOP_MAX, STOP_BYTES = 16, 256
 local ROLES = { system = "system", developer = "system", user = "user",
                 assistant = "assistant" }
 local BIASES_MAX, STOP_IDS_MAX = 1024, 64
-local FORMATS = { json_object = C.DROVER_FORMAT_JSON,
-                  json_schema = C.DROVER_FORMAT_SCHEMA }
+local FORMATS = { json_object = true, json_schema = true }
 local SCHEMA = "kresponse_format\0kjson_schema\0kschema\0"
 local TEXT_TAIL = "\"},\"logprobs\":null,\"finish_reason\":null}]}"
 
@@ -202,16 +199,13 @@ local function read_stop_ids(ids, g)
 end
 
 
-local span = ffi.new("drover_span")
-
-
 -- The schema's text. Of a request that came as text it is cut out of it, as
 -- its author wrote it: the order of properties is the order in the reply. Of
 -- a table, properties are in the order of their names.
-local function schema_text(schema, text)
-  if text and C.drover_json_find(text, #text, SCHEMA, #SCHEMA, span, nil) == 0
-  then
-    return text:sub(tonumber(span.start) + 1, tonumber(span.stop))
+local function schema_text(schema, body)
+  local text = body and body:member(SCHEMA)
+  if text then
+    return text
   end
   local kind = type(schema)
   if kind ~= "table" and kind ~= "boolean" or schema == json.null then
@@ -221,17 +215,17 @@ local function schema_text(schema, text)
 end
 
 
-local function read_format(format, text, g)
+local function read_format(format, body, g)
   if absent(format) or type(format) == "table" and format.type == "text" then
     return nil
   elseif type(format) ~= "table" or not FORMATS[format.type] then
     return "response_format: must be of type text, json_object or json_schema"
   end
-  g.format = FORMATS[format.type]
+  g.format = format.type
   if format.type == "json_schema" then
     local outer, why = format.json_schema, nil
     outer = type(outer) == "table" and outer or {}
-    g.schema, why = schema_text(outer.schema, text)
+    g.schema, why = schema_text(outer.schema, body)
     if not g.schema then
       return "response_format.json_schema.schema: " .. why
     end
@@ -274,8 +268,7 @@ function _M.encode(call)
   }
   why = read_numbers(request, g) or read_bias(request.logit_bias, g)
         or read_stop_ids(request.stop_token_ids, g)
-        or read_format(request.response_format, call.body and call.body.text,
-                       g)
+        or read_format(request.response_format, call.body, g)
   if why then
     return nil, why
   end
