@@ -9,6 +9,7 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "grammar_put.h"
+#include "schema.h"
 
 static void put_node(struct engine_maker *m, uint32_t at);
 

@@ -5,7 +5,7 @@
 #ifndef DROVER_ENGINE_GRAMMAR_PUT_H
 #define DROVER_ENGINE_GRAMMAR_PUT_H
 
-#include "grammar.h"
+#include "grammar_ops.h"
 
 struct engine_maker {
   struct engine_grammar *g;

@@ -1,5 +1,5 @@
 /* schema_need: how deep the shortest value of each node calls rules, and what
- * can never end. See schema.h; grammar.c emits the calls that are counted.
+ * can never end. See schema_tree.h; grammar.c emits the calls that are counted.
  *
  * A rule's need is the least number that its own body allows, found by going
  * round until nothing falls any more: a rule that only ever needs itself
@@ -7,7 +7,7 @@
  *
  * SPDX-License-Identifier: MIT */
 #include "../base/err.h"
-#include "schema.h"
+#include "schema_tree.h"
 
 struct walk {
   struct engine_schema *s;

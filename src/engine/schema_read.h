@@ -6,7 +6,7 @@
 #define DROVER_ENGINE_SCHEMA_READ_H
 
 #include "../base/json.h"
-#include "schema.h"
+#include "schema_tree.h"
 
 enum {
   ENGINE_PATH_MAX = 72,             /* bytes of a path; longer ones are cut */

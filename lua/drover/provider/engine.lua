@@ -223,9 +223,9 @@ local function read_format(format, body, g)
   end
   g.format = format.type
   if format.type == "json_schema" then
-    local outer, why = format.json_schema, nil
-    outer = type(outer) == "table" and outer or {}
-    g.schema, why = schema_text(outer.schema, body)
+    local outer = type(format.json_schema) == "table" and format.json_schema
+    local text, why = schema_text(outer and outer.schema or nil, body)
+    g.schema = text
     if not g.schema then
       return "response_format.json_schema.schema: " .. why
     end
