@@ -16,7 +16,7 @@
 #include "../base/err.h"
 #include "../base/hash.h"
 
-enum { BUCKETS = 2048, BUCKETS_A_NAT = 64 };
+enum { BUCKETS = 2048, BUCKETS_A_NAT = 64, LANES = 16 };
 
 struct buckets {                    /* by distance; the last has the rest */
   uint32_t count[BUCKETS];
@@ -27,34 +27,58 @@ struct draw {                       /* one call's */
   const struct engine_draw *how;
   uint64_t key;                     /* of seed and position */
   float most;                       /* the largest logit */
+  double colder;                    /* 1 / temperature */
 };
 
 
-/* A NaN compares false with everything and would win or lose at random: the
- * model or the file is broken, and the request says so. -infinity is a legal
- * way to forbid a token, as long as one is left. */
-static int check(const float *logits, uint32_t count, drover_err *err) {
-  int some = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    if (!(logits[i] < INFINITY))
-      return drover_fail(err, DROVER_EINTERNAL, "nan_logits: the model's "
-                         "logit of token %" PRIu32 " is not a finite number",
-                         i);
-    some |= logits[i] > -INFINITY;
+/* ---- the largest ---- */
+
+/* The largest of what is below +infinity, and how many are not (NaN too): in
+ * lanes, which compilers make vectors of. */
+static float largest(const float *logits, uint32_t count, uint32_t *bad) {
+  float lane[LANES], most = -INFINITY;
+  uint32_t wrong[LANES] = { 0 }, i = 0;
+  for (int k = 0; k < LANES; k++)
+    lane[k] = -INFINITY;
+  for (; i + LANES <= count; i += LANES)
+    for (int k = 0; k < LANES; k++) {
+      float x = logits[i + (uint32_t)k];
+      lane[k] = x > lane[k] ? x : lane[k];
+      wrong[k] += !(x < INFINITY);
+    }
+  for (*bad = 0; i < count; i++) {
+    most = logits[i] > most ? logits[i] : most;
+    *bad += !(logits[i] < INFINITY);
   }
-  return some ? DROVER_OK
-    : drover_fail(err, DROVER_EINTERNAL, "nan_logits: no token has a finite "
-                  "logit");
+  for (int k = 0; k < LANES; k++) {
+    most = lane[k] > most ? lane[k] : most;
+    *bad += wrong[k];
+  }
+  return most;
 }
 
 
-/* Of equals the lowest id, so that greedy replies are the same everywhere. */
-static int32_t best(const float *logits, uint32_t count) {
-  uint32_t at = 0;
-  for (uint32_t i = 1; i < count; i++)
-    if (logits[i] > logits[at])
-      at = i;
-  return (int32_t)at;
+/* The best token: of equals the lowest id, so that greedy replies are the same
+ * everywhere. A NaN compares false with everything and would win or lose at
+ * random: the model or the file is broken, and the request says so. -infinity
+ * is a legal way to forbid a token, as long as one is left. */
+static int find_best(const float *logits, uint32_t count, int32_t *id,
+                     drover_err *err) {
+  uint32_t bad, at = 0;
+  float most = largest(logits, count, &bad);
+  while (bad && logits[at] < INFINITY)
+    at++;
+  if (bad)
+    return drover_fail(err, DROVER_EINTERNAL, "nan_logits: the model's "
+                       "logit of token %" PRIu32 " is not a finite number",
+                       at);
+  if (most == -INFINITY)
+    return drover_fail(err, DROVER_EINTERNAL, "nan_logits: no token has a "
+                       "finite logit");
+  while (logits[at] != most)
+    at++;
+  *id = (int32_t)at;
+  return DROVER_OK;
 }
 
 
@@ -75,7 +99,7 @@ static double gumbel(uint64_t bits) {
 /* Below the best one, so that the coldest temperature has no infinities to
  * compare. */
 static double scaled(const struct draw *d, float logit) {
-  return ((double)logit - d->most) / d->how->temperature;
+  return ((double)logit - d->most) * d->colder;
 }
 
 
@@ -94,8 +118,7 @@ static int may_reach(uint64_t bits, double need) {
 /* Gumbel-max over the whole vocabulary, but for what min-p takes away: one
  * pass, no memory, no sum. */
 static int32_t draw_any(const float *logits, uint32_t count,
-                        const struct draw *d) {
-  int32_t id = best(logits, count);
+                        const struct draw *d, int32_t id) {
   double highest = gumbel(noise(d, id));
   double floor = d->how->min_p > 0 ? log((double)d->how->min_p) : -INFINITY;
   for (uint32_t i = 0; i < count; i++) {
@@ -123,9 +146,11 @@ static uint32_t bucket_of(const struct draw *d, float logit) {
 }
 
 
-/* How many buckets from the best hold all that the filter can keep. */
+/* How many buckets from the best hold all that the filter can keep; without
+ * top-k also what all weigh together. The last bucket's tokens are less than
+ * exp(-31) each beside the best one, and count for nothing. */
 static uint32_t reach(const float *logits, uint32_t count,
-                      const struct draw *d) {
+                      const struct draw *d, double *all) {
   struct buckets b = { { 0 }, { 0 } };
   double sum = 0, held = 0;
   for (uint32_t i = 0; i < count; i++) {
@@ -133,11 +158,12 @@ static uint32_t reach(const float *logits, uint32_t count,
       continue;
     uint32_t at = bucket_of(d, logits[i]);
     b.count[at]++;
-    if (!d->how->top_k)
+    if (!d->how->top_k && at < BUCKETS - 1)
       b.weight[at] += exp(scaled(d, logits[i]));
   }
   for (uint32_t i = 0; i < BUCKETS; i++)
     sum += b.weight[i];
+  *all = sum;
   double want = d->how->top_k ? d->how->top_k : sum * d->how->top_p;
   for (uint32_t i = 0; i < BUCKETS - 1; i++) {
     held += d->how->top_k ? b.count[i] : b.weight[i];
@@ -183,14 +209,12 @@ static uint32_t cut(const struct engine_candidate *kept, uint32_t count,
 static int32_t draw_best(const float *logits, uint32_t count,
                          const struct draw *d,
                          struct engine_candidate *kept) {
-  uint32_t buckets = reach(logits, count, d), found = 0;
-  double sum = 0, highest = -INFINITY;
+  double sum, highest = -INFINITY;
+  uint32_t buckets = reach(logits, count, d, &sum), found = 0;
   int32_t id = 0;
   for (uint32_t i = 0; i < count; i++) {
     if (logits[i] == -INFINITY)
       continue;
-    if (!d->how->top_k)
-      sum += exp(scaled(d, logits[i]));
     if (bucket_of(d, logits[i]) < buckets)
       kept[found++] = (struct engine_candidate){ logits[i], (int32_t)i };
   }
@@ -213,16 +237,13 @@ int engine_sample(const float *logits, uint32_t count,
                   const struct engine_draw *draw,
                   struct engine_candidate *scratch, int32_t *id,
                   drover_err *err) {
-  int rc = check(logits, count, err);
-  if (rc)
+  int rc = find_best(logits, count, id, err);
+  if (rc || draw->temperature == 0)
     return rc;
-  *id = best(logits, count);
-  if (draw->temperature == 0)
-    return DROVER_OK;
   struct draw d = { draw, hash_mix(hash_mix(draw->seed) ^ draw->position),
-                    logits[*id] };
+                    logits[*id], 1.0 / (double)draw->temperature };
   *id = draw->top_k || draw->top_p < 1 ? draw_best(logits, count, &d, scratch)
-                                       : draw_any(logits, count, &d);
+                                       : draw_any(logits, count, &d, *id);
   return DROVER_OK;
 }
 
@@ -232,7 +253,8 @@ int engine_sample(const float *logits, uint32_t count,
 /* In double and below the largest logit: exp() cannot overflow, and the sum
  * over a large vocabulary keeps its digits. */
 static double log_of_sum(const float *logits, uint32_t count) {
-  float most = logits[best(logits, count)];
+  uint32_t bad;
+  float most = largest(logits, count, &bad);
   double sum = 0;
   for (uint32_t i = 0; i < count; i++)
     sum += exp((double)logits[i] - most);
