@@ -224,6 +224,17 @@ describe("an engine's request", function()
     assert.equal(before, C.mem_live())
   end)
 
+  it("has its first token when one of its choices has", function()
+    local e = open{ batch = 1 }
+    assert(e:queue{ prompt = "abc", n = 2, max_tokens = 4, first_token = 5,
+                    temperature = 1 })
+    e:turn()
+    e:turn(9e18)                               -- the second still waits
+    e:drain()
+    assert.is_nil(e.replies[1].code)
+    assert.is_truthy(e.replies[1].finish)
+  end)
+
   it("echoes its prompt before the reply", function()
     local e = open()
     local plain = e:ask{ prompt = "abc\255", max_tokens = 5, stop = { "c" } }

@@ -17,6 +17,7 @@ struct engine_group {               /* the choices of one call */
   uint32_t refs;                    /* requests that are not freed */
   uint32_t left;                    /* choices that have not ended well */
   uint32_t completion;              /* tokens of those that have */
+  int      started;                 /* one of them has a token */
 };
 
 struct engine_request {

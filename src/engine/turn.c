@@ -145,7 +145,7 @@ static void expire(struct engine *e, int64_t now_ns) {
   uint32_t kept = 0;
   for (uint32_t i = 0; i < e->plan.count; i++) {
     struct engine_request *r = e->plan.request[i];
-    int started = r->ids.count > r->prompt;
+    int started = r->group->started;
     int first = !started && is_late(r->first_by_ns, now_ns);
     if (!first && !is_late(r->total_by_ns, now_ns)) {
       e->plan.request[kept++] = r;
@@ -233,6 +233,7 @@ static void take_token(struct engine *e, struct engine_request *r,
                        const struct engine_row *row, int32_t id) {
   int ends = engine_choose_ends(&r->choose, e->model->vocab, id);
   int rc = DROVER_OK;
+  r->group->started = 1;
   if (!ends && r->choose.logprobs)
     rc = engine_logprob_write(&r->choose, e->model->vocab, row, id,
                               &r->reply.logprobs);
