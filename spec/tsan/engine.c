@@ -29,14 +29,18 @@ struct worker {
 static void note(void *ctx, const drover_event *ev) {
   struct request *r = ctx;
   atomic_fetch_add(&r->events, 1);
-  atomic_fetch_add(&r->ends, ev->type != DROVER_EVENT_TEXT);
+  atomic_fetch_add(&r->ends, ev->type == DROVER_EVENT_END
+                   || ev->type == DROVER_EVENT_FAIL);
 }
 
 
 static void one(struct worker *w, struct request *r) {
   drover_generate g = { .call = 1, .prompt = { "abc abc", 7 }, .top_p = 1,
                         .temperature = 1, .seed = w->seed,
-                        .max_tokens = 1 + (uint32_t)rand_r(&w->seed) % 20 };
+                        .max_tokens = 1 + (uint32_t)rand_r(&w->seed) % 20,
+                        .n = (uint32_t)rand_r(&w->seed) % 3,
+                        .frequency = 0.5f, .logprobs = 1,
+                        .format = (uint32_t)rand_r(&w->seed) % 2 };
   drover_engine_load load;
   uint64_t id;
   while (engine_submit(w->engine, &g, note, r, &id, NULL)) {
