@@ -68,6 +68,11 @@ local function check(lib, v, schema, text)
 end
 
 
+-- Readings side by side: a bounded string, and a longer one that is fixed.
+local TWO = '{"anyOf":[{"type":"string","maxLength":9},{"const":"somewhat longer"},'
+  .. '{"type":"array","items":{"type":"string","maxLength":6}}]}'
+
+
 describe("a mask #oracle", function()
   it("is what each token says alone, in a small vocabulary", function()
     for _, kind in ipairs{ "bpe", "spm" } do
@@ -77,6 +82,8 @@ describe("a mask #oracle", function()
       collectgarbage()
       local before = c.lib.mem_live()
       assert.is_true(check(c.lib, v, SCHEMA, TEXT) > 20)
+      check(c.lib, v, TWO, '"somewhat longer"')
+      check(c.lib, v, TWO, '["short","é z","",""]')
       assert.equal(before, c.lib.mem_live())
       os.remove(path)
     end
@@ -86,5 +93,7 @@ describe("a mask #oracle", function()
     local v = assert(vocab.open_packed(oracle.path("tokenizers/vocab/gpt-2.gguf.gz"),
                                        nil, fast))
     assert.is_true(check(fast, v, SCHEMA, TEXT) > 20)
+    check(fast, v, TWO, '"somewhat longer"')
+    check(fast, v, TWO, '["short","é z",""]')
   end)
 end)

@@ -320,18 +320,25 @@ int engine_grammar_done(const struct engine_state *s) {
 }
 
 
-int engine_grammar_inside(const struct engine_grammar *g,
-                          const struct engine_state *s) {
+/* A thread at a bounded string's end quote takes none of the characters that
+ * stand for themselves. */
+uint32_t engine_grammar_room(const struct engine_grammar *g,
+                             const struct engine_state *s) {
+  uint32_t room = 0, others = 0;
   for (uint32_t i = 0; i < s->count; i++) {
-    uint32_t op = s->thread[i].op;
-    if (op >> PLACE_SHIFT)
-      continue;
-    if (g->op[op].kind == ENGINE_OP_TEXT)
-      return 1;
+    uint32_t at = s->thread[i].op, more = 0;
+    const struct engine_op *o = &g->op[at & ((1u << PLACE_SHIFT) - 1)];
     const struct engine_frame *f = &g->frame[s->thread[i].stack];
-    if (g->op[op].kind == ENGINE_OP_CHAR
-        && g->op[f->op].max - f->count >= ENGINE_CHARS_AHEAD)
-      return 1;
+    int between = at >> PLACE_SHIFT == BETWEEN;
+    if (between && o->kind == ENGINE_OP_TEXT)
+      more = ENGINE_CHARS_AHEAD;
+    if (between && o->kind == ENGINE_OP_CHAR)
+      more = g->op[f->op].max - f->count;
+    others += !more
+      && !(o->kind == ENGINE_OP_BYTE && o->lo == '"' && o->hi == '"');
+    room = more > room ? more : room;
   }
-  return 0;
+  if (room >= ENGINE_CHARS_AHEAD)
+    return ENGINE_CHARS_AHEAD;
+  return others ? 0 : room;
 }

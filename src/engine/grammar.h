@@ -48,10 +48,11 @@ uint32_t engine_grammar_step(struct engine_grammar *g,
 int engine_grammar_done(const struct engine_state *s);
 
 
-/* 1 when a string is open, between two characters, and takes at least
- * ENGINE_CHARS_AHEAD more of them. */
-int engine_grammar_inside(const struct engine_grammar *g,
-                          const struct engine_state *s);
+/* How many characters a string that is open between two of them may still
+ * take, at most ENGINE_CHARS_AHEAD. 0: none is open, or other readings than
+ * strings could take more. */
+uint32_t engine_grammar_room(const struct engine_grammar *g,
+                             const struct engine_state *s);
 
 
 /* Forget all stacks but a state's, which is renumbered, once half of the

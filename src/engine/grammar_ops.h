@@ -11,7 +11,7 @@ enum {
   ENGINE_THREADS_MAX = 64,
   ENGINE_OPS_MAX = 1 << 18,
   ENGINE_FRAMES_MAX = 1 << 13,
-  ENGINE_CHARS_AHEAD = 32           /* see engine_grammar_inside() */
+  ENGINE_CHARS_AHEAD = 32           /* see engine_grammar_room() */
 };
 
 enum engine_op_kind {

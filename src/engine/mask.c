@@ -10,6 +10,10 @@
 #include "../base/mem.h"
 #include "unicode.h"
 
+/* Threads moved by a byte, in one walk: a plain reading of 250,000 tokens stays
+ * below it, a schema of dozens of readings at once is cut short. */
+enum { WALK_MAX = 4 << 20 };
+
 struct entry {                      /* while tokens are sorted */
   const char *at;
   uint32_t size, id;
@@ -18,8 +22,9 @@ struct entry {                      /* while tokens are sorted */
 
 /* ---- the vocabulary, sorted ---- */
 
-/* Whole characters that stand in a string as they are, few enough of them. */
-static int is_plain(const char *at, uint32_t size) {
+/* How many characters there are, if all are whole, stand in a string as they
+ * are, and are few enough; else 0. */
+static unsigned plain_chars(const char *at, uint32_t size) {
   uint32_t chars = 0;
   for (uint32_t i = 0; i < size; chars++) {
     int n = engine_unicode_check(at + i, size - i);
@@ -27,7 +32,7 @@ static int is_plain(const char *at, uint32_t size) {
       return 0;
     i += (uint32_t)n;
   }
-  return chars <= ENGINE_CHARS_AHEAD;
+  return chars <= ENGINE_CHARS_AHEAD ? chars : 0;
 }
 
 
@@ -98,9 +103,8 @@ static int build(struct engine_trie *t, struct entry *e) {
   qsort(e, count, sizeof *e, by_bytes);
   int rc = fill_words(&t->all, e, count, t->bytes);
   for (uint32_t i = 0; i < count; i++) {
-    if (is_plain(e[i].at, e[i].size))
-      t->plain[e[i].id / 64] |= 1ull << e[i].id % 64;
-    else
+    t->chars[e[i].id] = (unsigned char)plain_chars(e[i].at, e[i].size);
+    if (!t->chars[e[i].id])
       e[kept++] = e[i];
   }
   return rc ? rc : fill_words(&t->rest, e, kept, t->bytes);
@@ -119,8 +123,8 @@ int engine_trie_new(struct engine_trie **out, const struct engine_vocab *v,
     t->vocab = v;
     t->mask_words = ((size_t)v->size + 63) / 64;
     t->bytes = mem_alloc(v->start[v->size] + v->size + v->longest + 1);
-    t->plain = mem_calloc(t->mask_words, sizeof *t->plain);
-    if (t->bytes && t->plain)
+    t->chars = mem_calloc(t->mask_words, 64);
+    if (t->bytes && t->chars)
       rc = build(t, e);
   }
   mem_free(e);
@@ -139,7 +143,7 @@ void engine_trie_free(struct engine_trie *t) {
   free_words(&t->all);
   free_words(&t->rest);
   mem_free(t->bytes);
-  mem_free(t->plain);
+  mem_free(t->chars);
   mem_free(t);
 }
 
@@ -223,13 +227,14 @@ int engine_mask_take(struct engine_mask *m, int32_t id) {
 
 /* Walk the words: `state[d]` is that after d bytes of the last word that was
  * not passed over, which hold up to `alive`; a word that shares more than that
- * with its neighbour shares its death. */
+ * with its neighbour shares its death. What a walk that is too long does not
+ * reach is left out, which forbids more and allows nothing wrong. */
 static void walk(struct engine_mask *m, const struct engine_words *w,
                  uint64_t *bits) {
   struct engine_state state[ENGINE_PIECE_MAX + 1];
-  uint32_t alive = 0, dead = UINT32_MAX;
+  uint32_t alive = 0, dead = UINT32_MAX, work = 0;
   state[0] = m->state;
-  for (uint32_t i = 0; i < w->count; i++) {
+  for (uint32_t i = 0; i < w->count && work < WALK_MAX; i++) {
     uint32_t shared = w->shared[i], at = alive;
     if (shared > dead)
       continue;
@@ -239,7 +244,7 @@ static void walk(struct engine_mask *m, const struct engine_words *w,
     while (at < w->size[i]
            && engine_grammar_step(m->grammar, &state[at],
                                   (unsigned char)bytes[at], &state[at + 1]))
-      at++;
+      work += state[at++].count;
     alive = at;
     dead = at < w->size[i] ? at : UINT32_MAX;
     if (at == w->size[i])
@@ -253,13 +258,15 @@ static void walk(struct engine_mask *m, const struct engine_words *w,
 static void make(struct engine_mask *m, uint64_t *bits) {
   const struct engine_trie *t = m->trie;
   const struct engine_vocab *v = t->vocab;
-  if (engine_grammar_inside(m->grammar, &m->state)) {
-    memcpy(bits, t->plain, t->mask_words * sizeof *bits);
-    walk(m, &t->rest, bits);
-  } else {
-    memset(bits, 0, t->mask_words * sizeof *bits);
-    walk(m, &t->all, bits);
+  unsigned room = engine_grammar_room(m->grammar, &m->state);
+  for (size_t i = 0; i < t->mask_words; i++) {
+    const unsigned char *chars = t->chars + i * 64;
+    uint64_t word = 0;
+    for (int k = 0; k < 64 && room; k++)
+      word |= (uint64_t)(chars[k] - 1u < room) << k;
+    bits[i] = word;
   }
+  walk(m, room ? &t->rest : &t->all, bits);
   if (engine_grammar_done(&m->state))
     for (uint32_t id = 0; id < v->size; id++)
       if (v->ends[id])

@@ -2,9 +2,9 @@
  *
  * The tokens lie sorted by their bytes, each with how many it shares with the
  * one before, so one walk takes every prefix once and leaves a dead one at
- * its first byte; no pointers. Inside a string nearly all tokens pass: those
- * that are whole plain characters are one bitmap, made once a vocabulary, and
- * only the others are walked. Masks are kept for the states seen last.
+ * its first byte; no pointers. Inside a string nearly all tokens pass: of those
+ * that are whole plain characters the number is known, and only the others are
+ * walked. Masks are kept for the states seen last.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DROVER_ENGINE_MASK_H
@@ -29,7 +29,8 @@ struct engine_trie {                /* of a vocabulary; read-only once made */
   const struct engine_vocab *vocab;
   char    *bytes;                   /* of all tokens */
   struct engine_words all, rest;    /* rest: those that are not plain */
-  uint64_t *plain;                  /* bitmap of the others */
+  unsigned char *chars;             /* by id: of a plain token its characters,
+                                     * 0 of others */
   size_t   mask_words;              /* uint64_t of a bitmap */
 };
 
