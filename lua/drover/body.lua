@@ -176,7 +176,7 @@ function text_mt:member(path)
 end
 
 
-function table_mt:member()
+function table_mt.member()
   return nil
 end
 
