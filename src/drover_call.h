@@ -19,7 +19,9 @@ enum drover_event_type {
   DROVER_EVENT_END,                 /* ended well; the last event */
   DROVER_EVENT_FAIL,                /* code, phase, text; the last event */
   DROVER_EVENT_SLOT,                /* not of a call: a waiter was popped */
-  DROVER_EVENT_VECTOR               /* data: the floats of an embedding */
+  DROVER_EVENT_VECTOR,              /* data: the floats of an embedding */
+  DROVER_EVENT_CHOICE               /* one choice of a local model has ended,
+                                     * others go on; the last one's is END */
 };
 
 enum drover_finish { DROVER_FINISH_NONE, DROVER_FINISH_STOP,
@@ -30,7 +32,7 @@ typedef struct drover_event {
   int32_t  type;                    /* enum drover_event_type */
   int32_t  code, phase;             /* FAIL: DROVER_E*, enum drover_phase */
   int32_t  status;                  /* HEAD: the HTTP status */
-  int32_t  finish;                  /* END, local model: enum drover_finish */
+  int32_t  finish;                  /* END, CHOICE: enum drover_finish */
   int32_t  maybe_billed;            /* FAIL: the body had gone out */
   uint32_t prompt_tokens, completion_tokens;   /* END of a local model */
   double   at;                      /* drover_clock() when it happened */
@@ -38,6 +40,12 @@ typedef struct drover_event {
   size_t   data_size;
   const char *name;                 /* SSE: the event field, or "message" */
   size_t   name_size;
+  int32_t  choice;                  /* TEXT, CHOICE, END of a local model: 0 …
+                                     * n - 1 */
+  const char *logprobs;             /* TEXT: of its tokens, where wanted, as
+                                     * the JSON of a list without brackets;
+                                     * data may be empty beside them */
+  size_t   logprobs_size;
 } drover_event;
 
 /* Belongs to one Lua loop; calls are made on it. No thread yet. One thread. */

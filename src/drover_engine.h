@@ -62,6 +62,11 @@ void drover_engine_busy(drover_engine *e, drover_engine_load *out);
 typedef struct drover_text { const char *data; size_t size; } drover_text;
 typedef struct drover_message { drover_text role, content; } drover_message;
 
+typedef struct drover_bias { int32_t token; float bias; } drover_bias;
+
+enum drover_format { DROVER_FORMAT_TEXT, DROVER_FORMAT_JSON,
+                     DROVER_FORMAT_SCHEMA };
+
 typedef struct drover_generate {
   uint32_t call;                    /* comes back in each event; not 0 */
   const drover_message *messages;   /* rendered by the model's template; or */
@@ -78,11 +83,26 @@ typedef struct drover_generate {
   uint64_t salt;                    /* whose: the cache is shared under one */
   uint32_t priority;                /* enum drover_priority */
   uint32_t pool;                    /* enum drover_pool: VECTOR, then END */
+  float    min_p;                   /* 0: off */
+  float    repetition;              /* over prompt and reply; 0 or 1: off */
+  float    presence, frequency;     /* over the reply, -2 to 2; 0: off */
+  const drover_bias *bias;          /* at most 1024, each -100 to 100 */
+  uint32_t bias_count;
+  const int32_t *stop_id;           /* at most 64 tokens that end the reply */
+  uint32_t stop_id_count;
+  uint32_t n;                       /* choices, at most 128; 0: 1. The first
+                                     * is what n = 1 gives */
+  uint32_t logprobs, top_logprobs;  /* 1: wanted; beside it 0 to 20 others */
+  uint32_t echo;                    /* 1: `prompt` before the reply's text;
+                                     * not with logprobs */
+  uint32_t format;                  /* enum drover_format */
+  drover_text schema;               /* JSON, with DROVER_FORMAT_SCHEMA */
 } drover_generate;
 
-/* Generate on the local model; events TEXT…, then END or FAIL, as for HTTP.
- * DROVER_ECONTEXT, DROVER_EOVERLOADED (queue full) and bad values are
- * returned at once. Everything is copied. */
+/* Generate on the local model; events TEXT…, a CHOICE for each choice that
+ * ends but the last one, then END or FAIL, as for HTTP. DROVER_ECONTEXT,
+ * DROVER_EOVERLOADED (queue full) and bad values are returned at once.
+ * Everything is copied. */
 int drover_call_engine(drover_call **out, drover_port *p, drover_engine *e,
                        const drover_generate *g, drover_err *err);
 /* How many tokens of this prompt the engine's cache holds now; the tokens it

@@ -162,14 +162,16 @@ static int take_item(drover_call *c, const drover_event *ev,
   }
   if (port_call_closed(c))
     return DROVER_ECLOSED;
-  if (ev->data_size > SIZE_MAX / 4 || ev->name_size > SIZE_MAX / 4)
+  if (ev->data_size > SIZE_MAX / 4 || ev->name_size > SIZE_MAX / 4
+      || ev->logprobs_size > SIZE_MAX / 4)
     return DROVER_ENOMEM;
-  *out = mem_alloc(sizeof **out + ev->data_size + ev->name_size);
+  *out = mem_alloc(sizeof **out + ev->data_size + ev->name_size
+                   + ev->logprobs_size);
   return *out ? DROVER_OK : DROVER_ENOMEM;
 }
 
 
-/* The spans are set to the copies behind the item, data before name. */
+/* The spans are set to the copies behind the item: data, name, logprobs. */
 static void fill_item(struct item *it, drover_call *c,
                       const drover_event *ev) {
   it->call = c;
@@ -178,7 +180,7 @@ static void fill_item(struct item *it, drover_call *c,
   if (ev->at == 0)
     it->ev.at = clock_seconds(clock_now_ns());
   if (is_last(ev)) {
-    it->ev.name_size = 0;
+    it->ev.name_size = it->ev.logprobs_size = 0;
     if (ev->data_size >= LAST_TEXT)
       it->ev.data_size = LAST_TEXT - 1;
   }
@@ -188,6 +190,10 @@ static void fill_item(struct item *it, drover_call *c,
     memcpy(it->bytes, ev->data, it->ev.data_size);
   if (it->ev.name_size)
     memcpy(it->bytes + it->ev.data_size, ev->name, it->ev.name_size);
+  it->ev.logprobs = it->ev.name + it->ev.name_size;
+  if (it->ev.logprobs_size)
+    memcpy(it->bytes + it->ev.data_size + it->ev.name_size, ev->logprobs,
+           it->ev.logprobs_size);
 }
 
 
@@ -199,7 +205,8 @@ int port_push(drover_call *c, const drover_event *ev, int wake_now) {
   if (rc)
     return rc;
   fill_item(it, c, ev);
-  size_t size = sizeof *it + it->ev.name_size + it->ev.data_size;
+  size_t size = sizeof *it + it->ev.name_size + it->ev.data_size
+    + it->ev.logprobs_size;
   it->counted = size - (is_queued_by_consumers(ev) ? ev->data_size : 0);
   __atomic_add_fetch(&c->unread, size, __ATOMIC_RELAXED);
   port_call_ref(c);

@@ -22,6 +22,7 @@ local HEAD, SSE, BODY = C.DROVER_EVENT_HEAD, C.DROVER_EVENT_SSE,
                         C.DROVER_EVENT_BODY
 local TEXT, END, FAIL = C.DROVER_EVENT_TEXT, C.DROVER_EVENT_END,
                         C.DROVER_EVENT_FAIL
+local CHOICE = C.DROVER_EVENT_CHOICE
 local NAN = 0 / 0
 local COOL_MIN, COOL_MAX = 0.05, 86400  -- seconds; the table has its own caps
 
@@ -147,17 +148,35 @@ local function on_fail(self, ev)
 end
 
 
+-- A choice's first event says whose words follow.
+local function open_choice(self, choice)
+  local heads = self.envelope.heads
+  if not heads[choice] then
+    local opening = engine.role(self.envelope, choice)
+    self.opening = self.opening or opening.raw
+    self:push(opening, 0)
+  end
+end
+
+
 local function on_text(self, ev)
   local size = tonumber(ev.data_size)
   local text = ffi_string(ev.data, size)
-  if not self.first_at then
-    self.first_at = ev.at
-    local opening = engine.role(self.envelope)
-    self.opening = opening.raw
-    self:push(opening, 0)
-  end
+  local logprobs = ev.logprobs_size > 0
+                   and ffi_string(ev.logprobs, ev.logprobs_size) or nil
+  self.first_at = self.first_at or ev.at
   self.seen = self.seen + size
-  self:push(reader.pieced(engine.event(self.envelope, text)), size)
+  open_choice(self, ev.choice)
+  self:push(reader.pieced(engine.event(self.envelope, text, ev.choice,
+                                       logprobs)), size)
+end
+
+
+local function on_choice_end(self, ev)
+  local reason = finishes[ev.finish] or "stop"
+  open_choice(self, ev.choice)
+  self.finished = reason
+  self:push(engine.finish(self.envelope, reason, ev.choice), 0)
 end
 
 
@@ -167,12 +186,7 @@ local function on_engine_end(self, ev)
     completion_tokens = ev.completion_tokens,
     total_tokens = ev.prompt_tokens + ev.completion_tokens,
   }
-  if not self.first_at then
-    self:push(engine.role(self.envelope), 0)
-  end
-  local reason = finishes[ev.finish] or "stop"
-  self.finished = reason
-  self:push(engine.finish(self.envelope, reason), 0)
+  on_choice_end(self, ev)
   if self.call.usage_asked then
     self:push(engine.usage_event(self.envelope, self.usage), 0)
   end
@@ -185,6 +199,8 @@ function mt:event(ev)
     reader.sse(self, ev)
   elseif kind == TEXT then
     on_text(self, ev)
+  elseif kind == CHOICE then
+    on_choice_end(self, ev)
   elseif kind == HEAD then
     on_head(self, ev)
   elseif kind == BODY then

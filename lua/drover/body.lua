@@ -168,6 +168,19 @@ function text_mt:put(out, model)
 end
 
 
+-- The JSON of one value of a request that came as text; nil where there is
+-- none, or where the request is a table, which has no text of its own.
+function text_mt:member(path)
+  local first, last = find(self.text, path)
+  return first and self.text:sub(first, last)
+end
+
+
+function table_mt.member()
+  return nil
+end
+
+
 -- The text as a string.
 function _M.text(body, model)
   local out = buffer.new()

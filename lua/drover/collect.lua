@@ -70,6 +70,12 @@ function mt:add(event)
   if event.reasoning then
     add_piece(choice, "reasoning", event.reasoning)
   end
+  if event.logprobs then
+    choice.logprobs = choice.logprobs or {}
+    for _, entry in ipairs(event.logprobs) do
+      choice.logprobs[#choice.logprobs + 1] = entry
+    end
+  end
   if event.refusal then
     add_piece(choice, "refusal", event.refusal)
   end
@@ -128,6 +134,7 @@ function mt:reply(opening, usage)
     if choice then
       reply.choices[#reply.choices + 1] = {
         index = index, message = message_of(choice),
+        logprobs = choice.logprobs and { content = choice.logprobs } or nil,
         finish_reason = choice.finish_reason,
       }
     end

@@ -142,6 +142,38 @@ local function fill_stop(stop)
 end
 
 
+local function fill_bias(list)
+  local array = ffi.new("drover_bias[?]", math.max(1, #list))
+  for i, pair in ipairs(list) do
+    array[i - 1].token, array[i - 1].bias = pair[1], pair[2]
+  end
+  generate.bias, generate.bias_count = array, #list
+  return array
+end
+
+
+local none = {}
+local formats = { json_object = C.DROVER_FORMAT_JSON,
+                  json_schema = C.DROVER_FORMAT_SCHEMA }
+
+
+-- What a request may leave out. Returns what must stay alive.
+local function fill_rest(g)
+  local ids = g.stop_ids or none
+  local stop_ids = ffi.new("int32_t[?]", math.max(1, #ids), ids)
+  generate.stop_id, generate.stop_id_count = stop_ids, #ids
+  generate.min_p, generate.repetition = g.min_p or 0, g.repetition or 0
+  generate.presence = g.presence or 0
+  generate.frequency = g.frequency or 0
+  generate.n, generate.logprobs = g.n or 1, g.logprobs or 0
+  generate.top_logprobs = g.top_logprobs or 0
+  generate.format = formats[g.format] or C.DROVER_FORMAT_TEXT
+  generate.schema.data = g.schema
+  generate.schema.size = g.schema and #g.schema or 0
+  return { stop_ids, fill_bias(g.bias or none) }
+end
+
+
 -- What the engine refused; its texts begin with the field, as ours do.
 local function engine_error(row, code, text)
   local e = from_c(code, text, { node = row.id, phase = "send" })
@@ -165,6 +197,7 @@ function _M.engine(port, number, row, call, limits, pick)
     })
   end
   local messages, stop = fill_messages(g.messages), fill_stop(g.stop)
+  local rest = fill_rest(g)
   generate.call = number
   generate.max_tokens, generate.temperature = g.max_tokens, g.temperature
   generate.top_k, generate.top_p = g.top_k, g.top_p
@@ -173,7 +206,8 @@ function _M.engine(port, number, row, call, limits, pick)
   generate.first_token, generate.total = limits.first_token, limits.total
   local code = C.drover_call_engine(out, port, row.engine, generate, c_err)
   generate.messages, generate.stop = nil, nil
-  if code ~= 0 and messages and stop then
+  generate.bias, generate.stop_id, generate.schema.data = nil, nil, nil
+  if code ~= 0 and messages and stop and rest then
     return nil, engine_error(row, code, c_err)
   end
   return out[0]

@@ -5,7 +5,7 @@ local c = require "spec.support.c"
 c.cdef[[
 struct buf { char *at; size_t size, room, cap; };
 struct engine_stop { uint32_t size, matched; unsigned char text[256]; uint16_t fall[256]; };
-struct engine_reply { struct engine_stop *stop; uint32_t stops; struct buf held, out;
+struct engine_reply { struct engine_stop *stop; uint32_t stops; struct buf held, out, logprobs;
   char part[4]; uint32_t parts; int stopped; };
 int engine_reply_init(struct engine_reply *r, const drover_text *stop, uint32_t count,
   drover_err *err);

@@ -111,6 +111,14 @@ describe("a prompt's vector", function()
     id, text, code = open():queue{ prompt = "c", pool = 4 }
     assert.is_nil(id)
     assert.same({ C.DROVER_EINVAL, "pool: 4 is unknown" }, { code, text })
+    for _, more in ipairs{ { n = 2 }, { logprobs = 1 }, { echo = 1 },
+                           { format = C.DROVER_FORMAT_JSON } } do
+      more.prompt, more.pool = "c", MEAN
+      id, text, code = open():queue(more)
+      assert.is_nil(id)
+      assert.same({ C.DROVER_EINVAL, "pool: not with n, echo, logprobs or a "
+                    .. "response_format" }, { code, text })
+    end
   end)
 end)
 

@@ -43,8 +43,8 @@ function _M.request(fields)
   local g, held = ffi.new("drover_generate"), {}
   g.call, g.top_p = fields.call or 1, 1
   for k, v in pairs(fields) do
-    if k == "prompt" then
-      g.prompt = text(held, v)
+    if k == "prompt" or k == "schema" then
+      g[k] = text(held, v)
     elseif k == "messages" then
       local list = ffi.new("drover_message[?]", #v + 1)
       for i, m in ipairs(v) do
@@ -59,6 +59,18 @@ function _M.request(fields)
       end
       table.insert(held, list)
       g.stop, g.stop_count = list, #v
+    elseif k == "bias" then            -- { [token] = bias }
+      local list, n = ffi.new("drover_bias[2000]"), 0
+      for id, bias in pairs(v) do
+        list[n].token, list[n].bias = id, bias
+        n = n + 1
+      end
+      table.insert(held, list)
+      g.bias, g.bias_count = list, n
+    elseif k == "stop_id" then
+      local list = ffi.new("int32_t[?]", #v + 1, v)
+      table.insert(held, list)
+      g.stop_id, g.stop_id_count = list, #v
     else
       g[k] = v
     end
@@ -117,15 +129,30 @@ function engine:take(ev)
   self.replies[ev.call] = r
   assert(not r.ended, "an event behind the end")
   if ev.type == c.lib.DROVER_EVENT_TEXT then
-    r.pieces[#r.pieces + 1] = ffi.string(ev.data, ev.data_size)
+    local piece = ffi.string(ev.data, ev.data_size)
+    r.pieces[#r.pieces + 1] = piece
+    r.texts = r.texts or {}
+    r.texts[ev.choice] = (r.texts[ev.choice] or "") .. piece
+    if ev.logprobs_size > 0 then
+      r.logprobs = (r.logprobs and r.logprobs .. "," or "")
+        .. ffi.string(ev.logprobs, ev.logprobs_size)
+    end
   elseif ev.type == c.lib.DROVER_EVENT_VECTOR then
     r.vector = ffi.string(ev.data, ev.data_size)
+  elseif ev.type == c.lib.DROVER_EVENT_CHOICE then
+    r.choices = r.choices or {}
+    r.choices[ev.choice] = ev.finish
   elseif ev.type == c.lib.DROVER_EVENT_END then
     r.finish, r.prompt_tokens = ev.finish, ev.prompt_tokens
     r.completion_tokens = ev.completion_tokens
   else
     r.code, r.phase = ev.code, ev.phase
     r.why = ffi.string(ev.data, ev.data_size)
+  end
+  if ev.type == c.lib.DROVER_EVENT_CHOICE
+     or ev.type == c.lib.DROVER_EVENT_END then
+    r.ends = r.ends or {}              -- how each choice has ended
+    r.ends[ev.choice] = ev.finish
   end
   r.ended = ev.type == c.lib.DROVER_EVENT_END
     or ev.type == c.lib.DROVER_EVENT_FAIL

@@ -12,7 +12,7 @@ enum { RUNS_MAX = 5000 };
 
 
 static void count_end(void *ctx, const drover_event *ev) {
-  *(int *)ctx += ev->type != DROVER_EVENT_TEXT;
+  *(int *)ctx += ev->type == DROVER_EVENT_END || ev->type == DROVER_EVENT_FAIL;
 }
 
 
@@ -24,15 +24,29 @@ static int generate(struct engine *e) {
   drover_generate a = { .call = 1, .messages = messages, .messages_count = 2,
                         .top_p = 1, .stop = stop, .stop_count = 2,
                         .max_tokens = 5 };
+  drover_bias bias = { 7, 2.5f };
   drover_generate b = { .call = 2, .prompt = { "abcabc", 6 }, .max_tokens = 8,
-                        .temperature = 1, .top_k = 9, .top_p = 0.9f };
-  int ends[2] = { 0, 0 };
+                        .temperature = 1, .top_k = 9, .top_p = 0.9f,
+                        .repetition = 1.1f, .bias = &bias, .bias_count = 1,
+                        .stop_id = &bias.token, .stop_id_count = 1, .n = 2,
+                        .logprobs = 1, .top_logprobs = 2 };
+  static const char schema[] = "{\"properties\":{\"a\":{\"$ref\":\"#/$defs/n\"},"
+    "\"b\":{\"enum\":[1,12,null]}},\"$defs\":{\"n\":{\"type\":[\"string\","
+    "\"array\"],\"maxLength\":4}}}";
+  drover_generate c = { .call = 3, .prompt = { "ab", 2 }, .max_tokens = 6,
+                        .temperature = 1, .top_p = 1, .echo = 1,
+                        .format = DROVER_FORMAT_SCHEMA,
+                        .schema = { schema, sizeof schema - 1 } };
+  int ends[3] = { 0, 0, 0 };
   uint64_t id;
   int want_a = !engine_queue(e, &a, count_end, &ends[0], &id, NULL);
   int want_b = !engine_queue(e, &b, count_end, &ends[1], &id, NULL);
   for (int i = 0; i < 20; i++)
     engine_turn(e, 1);
-  return ends[0] == want_a && ends[1] == want_b;
+  int want_c = !engine_queue(e, &c, count_end, &ends[2], &id, NULL);
+  for (int i = 0; i < 10; i++)
+    engine_turn(e, 1);
+  return ends[0] == want_a && ends[1] == want_b && ends[2] == want_c;
 }
 
 

@@ -40,10 +40,16 @@ static void one(struct worker *w, struct request *r) {
                         .max_tokens = 1 + (uint32_t)rand_r(&w->seed) % 20 };
   if (rand_r(&w->seed) % 4 == 0)
     g.prompt = (drover_text){ "abc abc abc abc abc abc abc abc ab", 34 };
-  if (rand_r(&w->seed) % 6 == 0)
-    g.pool = DROVER_POOL_MEAN;
   g.priority = (uint32_t)rand_r(&w->seed) % 3;
   g.salt = (uint64_t)rand_r(&w->seed) % 2;
+  if (rand_r(&w->seed) % 6 == 0) {
+    g.pool = DROVER_POOL_MEAN;
+  } else {
+    g.n = (uint32_t)rand_r(&w->seed) % 3;
+    g.frequency = 0.5f;
+    g.logprobs = 1;
+    g.format = (uint32_t)rand_r(&w->seed) % 2;
+  }
   if (engine_prefix(w->engine, &g, NULL, NULL) > 32)
     r->late++;                      /* more than the longest prompt has */
   drover_engine_load load;

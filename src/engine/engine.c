@@ -140,11 +140,12 @@ static int open_plan(struct engine *e, drover_err *err) {
   p->out_row = mem_calloc(e->rows, sizeof *p->out_row);
   p->out_start = mem_calloc((size_t)e->batch + 1, sizeof *p->out_start);
   e->scratch = mem_calloc(e->model->shape.vocab, sizeof *e->scratch);
+  e->work = mem_calloc(e->model->shape.vocab, sizeof *e->work);
   e->piece = mem_calloc(1, e->model->vocab->longest + 1);
   e->vector = mem_calloc(e->model->shape.width, sizeof *e->vector);
   if (!p->request || !p->seq || !p->owner || !p->token || !p->pos
       || !p->seq_start || !p->block || !p->out_row || !p->out_start
-      || !e->scratch || !e->piece || !e->vector)
+      || !e->scratch || !e->work || !e->piece || !e->vector)
     return no_memory(err);
   p->rows.token = p->token;
   p->rows.pos = p->pos;
@@ -200,6 +201,7 @@ static void free_engine(struct engine *e) {
   mem_free(p->out_row);
   mem_free(p->out_start);
   mem_free(e->scratch);
+  mem_free(e->work);
   mem_free(e->piece);
   mem_free(e->vector);
   if (e->ready) {
@@ -320,20 +322,24 @@ static int start(struct engine *e, drover_err *err) {
 
 /* ---- what others call ---- */
 
-/* Link a request in and wake the thread, unless the queue is full. */
+/* Link a call's choices in and wake the thread, unless there is no room for
+ * all of them in the queue. */
 static int append(struct engine *e, struct engine_request *r, uint64_t *id,
                   drover_err *err) {
   int rc = DROVER_OK;
   pthread_mutex_lock(&e->lock);
-  if (e->alive >= e->batch + e->queue) {
+  uint32_t most = e->batch + e->queue, choices = r->group->refs;
+  if (choices > most || e->alive > most - choices) {
     rc = drover_fail(err, DROVER_EOVERLOADED, "the local model's queue is "
                      "full (%" PRIu32 " requests)", e->alive);
   } else {
-    r->id = ++e->next_id;
-    *id = r->id;
+    *id = ++e->next_id;
     *e->last = r;
-    e->last = &r->next;
-    e->alive++;
+    for (; r; r = r->next) {
+      r->id = *id;
+      e->last = &r->next;
+    }
+    e->alive += choices;
     pthread_cond_signal(&e->wake);
   }
   pthread_mutex_unlock(&e->lock);
@@ -352,11 +358,13 @@ int engine_queue(struct engine *e, const drover_generate *g,
     rc = engine_request_new(&r, e->model, e->context, g, clock_now_ns(), err);
   if (rc)
     return rc;
-  r->emit = emit;
-  r->ctx = ctx;
+  for (struct engine_request *one = r; one; one = one->next) {
+    one->emit = emit;
+    one->ctx = ctx;
+  }
   rc = append(e, r, id, err);
   if (rc)
-    engine_request_free(r);
+    engine_request_free_all(r);
   return rc;
 }
 

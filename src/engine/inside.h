@@ -59,6 +59,7 @@ struct engine {
   uint64_t memory_bytes;            /* weights, cache and scratch */
   struct engine_plan plan;
   struct engine_candidate *scratch; /* [vocab] */
+  float   *work;                    /* [vocab] logits that a request changes */
   char    *piece;                   /* [longest token] */
   float   *vector;                  /* [width] an embedding on its way out */
 

@@ -373,7 +373,8 @@ int engine_model_load(struct engine_model *m, const struct engine_gguf *g,
                       const struct engine_backend *backend, drover_err *err) {
   struct walk w = { .m = m, .g = g, .visit = load_part, .err = err };
   m->backend = backend;
-  return walk_parts(&w);
+  int rc = walk_parts(&w);
+  return rc ? rc : engine_trie_new(&m->trie, m->vocab, err);
 }
 
 
@@ -463,6 +464,7 @@ void engine_model_free(struct engine_model *m) {
   for (int i = 0; m->backend && i < MODEL_PARTS; i++)
     m->backend->weight_free(*(struct engine_weight **)(void *)
       ((char *)m + model_parts[i].at));
+  engine_trie_free(m->trie);
   engine_vocab_free(m->vocab);
   mem_free(m->layer);
   for (int i = 0; i < ROPE_PARTS; i++)

@@ -14,6 +14,7 @@
 #include "backend.h"
 #include "chat.h"
 #include "gguf.h"
+#include "mask.h"
 #include "shape.h"
 #include "vocab.h"
 
@@ -33,6 +34,7 @@ struct engine_model {
   struct engine_shape shape;        /* context: the file's; see
                                      * engine_model_context() */
   struct engine_vocab *vocab;
+  struct engine_trie *trie;         /* of it, for grammars; once loaded */
   enum engine_chat chat;
   struct engine_weight *embed, *output_norm;
   struct engine_weight *output;     /* NULL: tied to embed */

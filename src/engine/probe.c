@@ -52,7 +52,7 @@ long engine_prefix(struct engine *e, const drover_generate *g,
   pthread_mutex_unlock(&e->lock);
   if (tokens)
     *tokens = r->prompt;
-  engine_request_free(r);
+  engine_request_free_all(r);
   return (long)found * ENGINE_BLOCK_TOKENS;
 }
 

@@ -11,7 +11,11 @@
 #include "../base/mem.h"
 #include "unicode.h"
 
-enum { OUT_MAX = 1 << 20 };         /* bytes of one token, thrice and more */
+enum {
+  OUT_MAX = 1 << 20,                /* bytes of one token, thrice and more */
+  LOGPROBS_MAX = 4 << 20,           /* of tokens that are held back */
+  ECHO_MAX = 64 << 20
+};
 
 static const char replacement[] = "\xef\xbf\xbd";
 
@@ -37,6 +41,7 @@ int engine_reply_init(struct engine_reply *r, const drover_text *stop,
   memset(r, 0, sizeof *r);
   buf_init(&r->held, ENGINE_STOP_MAX + 1);
   buf_init(&r->out, OUT_MAX);
+  buf_init(&r->logprobs, LOGPROBS_MAX);
   if (count > ENGINE_STOPS_MAX)
     return drover_fail(err, DROVER_EINVAL, "stop: %" PRIu32
                        " strings, at most %d", count, ENGINE_STOPS_MAX);
@@ -62,6 +67,7 @@ void engine_reply_deinit(struct engine_reply *r) {
   mem_free(r->stop);
   buf_deinit(&r->held, 0);
   buf_deinit(&r->out, 0);
+  buf_deinit(&r->logprobs, 0);
   r->stop = NULL;
   r->stops = 0;
 }
@@ -83,6 +89,21 @@ static int put(struct engine_reply *r, char byte) {
     r->parts -= used;
   }
   return DROVER_OK;
+}
+
+
+/* The cap grows by what a wrong byte may become. A prompt that ends inside a
+ * sequence is closed there: the reply begins anew. */
+int engine_reply_echo(struct engine_reply *r, drover_text text) {
+  int rc = text.size <= ECHO_MAX ? DROVER_OK : DROVER_ETOOLARGE;
+  r->out.cap = OUT_MAX + (rc ? 0 : 3 * text.size);
+  for (size_t i = 0; i < text.size && !rc; i++)
+    rc = put(r, text.data[i]);
+  if (!rc && r->parts) {
+    r->parts = 0;
+    rc = buf_add(&r->out, replacement, 3);
+  }
+  return rc;
 }
 
 

@@ -28,6 +28,7 @@ struct engine_reply {
   uint32_t stops;
   struct buf held;                  /* may belong to a stop string */
   struct buf out;                   /* ready: the caller takes and drops it */
+  struct buf logprobs;              /* of tokens since then; JSON */
   char     part[4];                 /* an unfinished sequence */
   uint32_t parts;
   int      stopped;                 /* 1: a stop string was found */
@@ -39,6 +40,11 @@ struct engine_reply {
 int engine_reply_init(struct engine_reply *r, const drover_text *stop,
                       uint32_t count, drover_err *err);
 void engine_reply_deinit(struct engine_reply *r);
+
+
+/* Put bytes out before the reply, past the stop strings: a prompt that is
+ * echoed. 0, DROVER_ENOMEM or DROVER_ETOOLARGE. */
+int engine_reply_echo(struct engine_reply *r, drover_text text);
 
 
 /* Add bytes; what is ready is in r->out. Nothing after a stop string. 0 or

@@ -8,6 +8,7 @@
 
 #include "../base/clock.h"
 #include "../base/err.h"
+#include "../base/hash.h"
 #include "../base/mem.h"
 
 
@@ -46,22 +47,33 @@ static int check_texts(const drover_generate *g, drover_err *err) {
 }
 
 
-/* NaN fails each of these; an infinite temperature would make all scores
- * equal zeroes, or NaN. */
-static int check(const drover_generate *g, drover_err *err) {
-  if (!(g->temperature >= 0 && g->temperature < INFINITY))
-    return drover_fail(err, DROVER_EINVAL, "temperature: %g, 0 or more "
-                       "expected", (double)g->temperature);
-  if (!(g->top_p > 0 && g->top_p <= 1))
-    return drover_fail(err, DROVER_EINVAL, "top_p: %g, above 0 and at most 1 "
-                       "expected", (double)g->top_p);
+/* A vector is of the prompt alone: what is said of a reply asks for
+ * something else. */
+static int check_pool(const drover_generate *g, drover_err *err) {
   if (g->priority > DROVER_BATCH || g->pool > DROVER_POOL_CLS)
     return drover_fail(err, DROVER_EINVAL, "%s: %" PRIu32 " is unknown",
                        g->pool > DROVER_POOL_CLS ? "pool" : "priority",
                        g->pool > DROVER_POOL_CLS ? g->pool : g->priority);
-  int rc = check_deadline("first_token", g->first_token, err);
+  if (g->pool && (g->n > 1 || g->echo || g->logprobs || g->format))
+    return drover_fail(err, DROVER_EINVAL, "pool: not with n, echo, logprobs "
+                       "or a response_format");
+  return DROVER_OK;
+}
+
+
+/* What the tokens' side does not look at (engine_choose_init()). */
+static int check(const drover_generate *g, drover_err *err) {
+  int rc = check_pool(g, err);
+  if (!rc)
+    rc = check_deadline("first_token", g->first_token, err);
   if (!rc)
     rc = check_deadline("total", g->total, err);
+  if (!rc && g->n > ENGINE_CHOICES_MAX)
+    rc = drover_fail(err, DROVER_EINVAL, "n: %" PRIu32 ", at most %d", g->n,
+                     ENGINE_CHOICES_MAX);
+  if (!rc && g->echo && (g->messages_count || g->logprobs))
+    rc = drover_fail(err, DROVER_EINVAL, "echo: only of a prompt, and not "
+                     "with logprobs");
   return rc ? rc : check_texts(g, err);
 }
 
@@ -157,40 +169,85 @@ static int64_t deadline(double seconds, int64_t now_ns) {
 
 
 /* What is cheap to refuse comes first, the encoding late: a bad field costs
- * no tokenizing. */
-int engine_request_new(struct engine_request **out,
-                       const struct engine_model *m, uint32_t context,
-                       const drover_generate *g, int64_t now_ns,
-                       drover_err *err) {
-  struct engine_request *r = NULL;
-  *out = NULL;
-  int rc = check(g, err);
-  if (rc)
-    return rc;
-  r = mem_calloc(1, sizeof *r);
-  if (!r)
+ * no tokenizing. `from`: the first choice, whose tokens are these too. */
+static int fill(struct engine_request *r, const struct engine_model *m,
+                uint32_t context, const drover_generate *g,
+                const struct engine_request *from, drover_err *err) {
+  int rc = engine_choose_init(&r->choose, m->vocab, m->trie, g, err);
+  if (!rc)
+    rc = engine_reply_init(&r->reply, g->stop, g->stop_count, err);
+  for (size_t i = 0; from && i < from->prompt && !rc; i++)
+    if (engine_ids_add(&r->ids, from->ids.at[i]))
+      rc = drover_fail(err, DROVER_ENOMEM, "no memory for a request");
+  if (!rc && !from)
+    rc = g->messages_count ? encode_messages(r, m, context, g, err)
+                           : encode_raw(r, m, context, g, err);
+  if (!rc && g->echo && (rc = engine_reply_echo(&r->reply, g->prompt)))
+    drover_fail(err, rc, "echo: no room for the prompt");
+  return rc ? rc : measure(r, m, context, g->max_tokens, err);
+}
+
+
+/* Choices differ in their seeds alone: the first has the one that was
+ * given. */
+static uint64_t seed_of(uint64_t seed, uint32_t choice) {
+  return choice ? hash_mix(seed + choice * UINT64_C(0x9e3779b97f4a7c15))
+                : seed;
+}
+
+
+static int make(struct engine_request **out, struct engine_request *first,
+                const struct engine_model *m, uint32_t context,
+                const drover_generate *g, drover_err *err) {
+  struct engine_request *r = mem_calloc(1, sizeof *r);
+  *out = r;
+  if (r)
+    r->group = first ? first->group : mem_calloc(1, sizeof *r->group);
+  if (!r || !r->group)
     return drover_fail(err, DROVER_ENOMEM, "no memory for a request");
+  r->choice = r->group->refs++;
+  r->group->left++;
   r->call = g->call;
-  r->draw = (struct engine_draw){ g->temperature, g->top_k, g->top_p,
-                                  g->seed, 0 };
   r->seat.salt = g->salt;
   r->priority = (int)g->priority;
   r->pool = (enum drover_pool)g->pool;
   r->gain = 2;                      /* the first guess is worth a try */
-  r->arrived_ns = now_ns;
-  r->first_by_ns = deadline(g->first_token, now_ns);
-  r->total_by_ns = deadline(g->total, now_ns);
-  rc = engine_reply_init(&r->reply, g->stop, g->stop_count, err);
-  if (!rc)
-    rc = g->messages_count ? encode_messages(r, m, context, g, err)
-                           : encode_raw(r, m, context, g, err);
-  if (!rc)
-    rc = measure(r, m, context, g->max_tokens, err);
-  if (rc)
-    engine_request_free(r);
-  else
-    *out = r;
+  int rc = fill(r, m, context, g, first, err);
+  r->choose.draw.seed = seed_of(g->seed, r->choice);
   return rc;
+}
+
+
+int engine_request_new(struct engine_request **out,
+                       const struct engine_model *m, uint32_t context,
+                       const drover_generate *g, int64_t now_ns,
+                       drover_err *err) {
+  struct engine_request *first = NULL, **last = &first;
+  int rc = check(g, err);
+  *out = NULL;
+  for (uint32_t i = 0; i < (g->n ? g->n : 1) && !rc; i++) {
+    rc = make(last, first, m, context, g, err);
+    if (!*last)
+      break;
+    (*last)->arrived_ns = now_ns;
+    (*last)->first_by_ns = deadline(g->first_token, now_ns);
+    (*last)->total_by_ns = deadline(g->total, now_ns);
+    last = &(*last)->next;
+  }
+  if (rc)
+    engine_request_free_all(first);
+  else
+    *out = first;
+  return rc;
+}
+
+
+void engine_request_free_all(struct engine_request *r) {
+  while (r) {
+    struct engine_request *next = r->next;
+    engine_request_free(r);
+    r = next;
+  }
 }
 
 
@@ -199,9 +256,12 @@ int engine_request_new(struct engine_request **out,
 void engine_request_free(struct engine_request *r) {
   if (!r)
     return;
+  engine_choose_deinit(&r->choose);
   engine_reply_deinit(&r->reply);
   engine_ids_deinit(&r->ids);
   mem_free(r->seat.block);
   mem_free(r->vector);
+  if (r->group && --r->group->refs == 0)
+    mem_free(r->group);
   mem_free(r);
 }

@@ -66,35 +66,47 @@ static void drop(struct engine *e, struct engine_request *r) {
 }
 
 
-/* `why` may not point into the request, which is gone afterwards. */
+/* `why` may not point into the request, which is gone afterwards. A call has
+ * one end, so its other choices go without an event. */
 void engine_fail(struct engine *e, struct engine_request *r, int phase,
                  const drover_err *why) {
   drover_event ev = { .type = DROVER_EVENT_FAIL, .code = why->code,
                       .phase = phase, .data = why->text,
                       .data_size = strlen(why->text) };
   engine_emit(e, r, &ev);
+  if (r->group->left > 1)
+    engine_cancel(e, r->id);
   drop(e, r);
 }
 
 
 /* What is held back gives no event: a token may end in the middle of a
- * character or of a stop string. */
-static void emit_text(struct engine *e, struct engine_request *r) {
-  struct buf *out = &r->reply.out;
-  if (out->size) {
-    drover_event ev = { .type = DROVER_EVENT_TEXT, .data = out->at,
-                        .data_size = out->size };
-    engine_emit(e, r, &ev);
-  }
+ * character or of a stop string. Log-probabilities wait with it, until `last`:
+ * then they go out even where no text does. */
+static void emit_text(struct engine *e, struct engine_request *r, int last) {
+  struct buf *out = &r->reply.out, *logprobs = &r->reply.logprobs;
+  if (!out->size && !(last && logprobs->size))
+    return;
+  drover_event ev = {
+    .type = DROVER_EVENT_TEXT, .data = out->at, .data_size = out->size,
+    .choice = (int32_t)r->choice,
+    .logprobs = logprobs->at, .logprobs_size = logprobs->size
+  };
+  engine_emit(e, r, &ev);
   buf_drop(out, out->size);
+  buf_drop(logprobs, logprobs->size);
 }
 
 
-/* The reply's ids hold its end token too, which was computed and counts. */
+/* The reply's ids hold its end token too, which was computed and counts. The
+ * last choice ends the call, with the tokens of all. */
 static void finish(struct engine *e, struct engine_request *r, int how) {
+  r->group->completion += (uint32_t)r->ids.count - r->prompt;
+  int last = --r->group->left == 0;
   drover_event ev = {
-    .type = DROVER_EVENT_END, .finish = how, .prompt_tokens = r->prompt,
-    .completion_tokens = (uint32_t)r->ids.count - r->prompt
+    .type = last ? DROVER_EVENT_END : DROVER_EVENT_CHOICE, .finish = how,
+    .choice = (int32_t)r->choice, .prompt_tokens = r->prompt,
+    .completion_tokens = r->group->completion
   };
   engine_emit(e, r, &ev);
   drop(e, r);
@@ -138,7 +150,7 @@ static void expire(struct engine *e, int64_t now_ns) {
   uint32_t kept = 0;
   for (uint32_t i = 0; i < e->plan.count; i++) {
     struct engine_request *r = e->plan.request[i];
-    int started = r->ids.count > r->prompt;
+    int started = r->group->started;
     int first = !started && is_late(r->first_by_ns, now_ns);
     if (!first && !is_late(r->total_by_ns, now_ns)) {
       e->plan.request[kept++] = r;
@@ -164,47 +176,66 @@ static void keep(struct engine *e, struct engine_request *r) {
 }
 
 
-/* Take one sampled token: text goes out, and the end if it is one. Returns 1
- * while the request lives. */
-static int take_token(struct engine *e, struct engine_request *r,
-                      int32_t id) {
-  int ends = engine_vocab_ends(e->model->vocab, id);
-  int rc = engine_ids_add(&r->ids, id);
+/* Put a token behind the reply, with its text and what is told of it. 1 when
+ * it ends the reply, or completes what does, or the grammar lets nothing
+ * follow it; DROVER_ENOMEM or DROVER_ETOOLARGE. */
+static int add_token(struct engine *e, struct engine_request *r,
+                     const struct engine_row *row, int32_t id) {
+  int ends = engine_choose_ends(&r->choose, e->model->vocab, id);
+  int rc = DROVER_OK;
+  if (!ends && r->choose.logprobs)
+    rc = engine_logprob_write(&r->choose, e->model->vocab, row, id,
+                              &r->reply.logprobs);
+  if (!rc)
+    rc = engine_ids_add(&r->ids, id);
   if (!rc && !ends) {
     size_t size = engine_vocab_piece(e->model->vocab, id, e->piece);
     rc = engine_reply_add(&r->reply, e->piece, size);
   }
-  uint32_t made = (uint32_t)r->ids.count - r->prompt;
-  int stop = ends || r->reply.stopped;
-  if (!rc && (stop || made == r->max_tokens))
+  if (rc)
+    return rc;
+  return ends || r->reply.stopped
+    || (r->choose.mask && engine_mask_take(r->choose.mask, id));
+}
+
+
+/* Take one chosen token: text goes out, and the end if it is one. Returns 1
+ * while the request lives. */
+static int take_token(struct engine *e, struct engine_request *r,
+                      const struct engine_row *row, int32_t id) {
+  r->group->started = 1;
+  int rc = add_token(e, r, row, id), stop = rc == 1;
+  int last = stop || r->ids.count - r->prompt == r->max_tokens;
+  if (rc >= 0 && last)
     rc = engine_reply_end(&r->reply);
-  if (rc) {
+  if (rc < 0) {
     drover_err why;
     drover_fail(&why, rc, "no memory for a reply");
     engine_fail(e, r, DROVER_PHASE_STREAM, &why);
     return 0;
   }
-  emit_text(e, r);
-  if (!stop && made != r->max_tokens)
+  emit_text(e, r, last);
+  if (!last)
     return 1;
   finish(e, r, stop ? DROVER_FINISH_STOP : DROVER_FINISH_LENGTH);
   return 0;
 }
 
 
-/* `position` counts the reply's tokens: with the seed it keys the draw
- * (sample.h). Returns 1 while the request lives. */
+/* Returns 1 while the request lives. One that was cancelled in this turn, as
+ * its sibling failed, still has its rows here; the next sweep frees it. */
 static int sample(struct engine *e, struct engine_request *r, int out,
                   int32_t *id) {
-  const float *logits = engine_step_logits(&e->step, out);
+  struct engine_row row = {
+    engine_step_logits(&e->step, out), e->model->shape.vocab, e->work,
+    e->scratch, &r->ids, r->prompt
+  };
   drover_err why;
-  r->draw.position = r->ids.count - r->prompt;
-  if (engine_sample(logits, e->model->shape.vocab, &r->draw, e->scratch, id,
-                    &why)) {
+  if (engine_choose_next(&r->choose, &row, id, &why)) {
     engine_fail(e, r, DROVER_PHASE_STREAM, &why);
     return 0;
   }
-  return take_token(e, r, *id);
+  return take_token(e, r, &row, *id);
 }
 
 
