@@ -11,11 +11,14 @@ typedef struct drover_engine drover_engine;
 
 typedef struct drover_engine_config {
   const char *path;                 /* of a GGUF file */
-  const char *device;               /* NULL or "cpu" */
+  const char *device;               /* NULL or "cpu"; "cpu_plain": no packed
+                                     * weights, float activations; slow */
   uint32_t context;                 /* tokens a sequence; 0: the model's */
   uint32_t batch;                   /* sequences a step; 0: 16 */
   uint32_t queue;                   /* requests waiting; 0: 256 */
   uint64_t memory_cap_bytes;        /* weights and cache; 0: none */
+  uint32_t threads;                 /* that compute; 0: all cores, 64 at most */
+  uint32_t kv;                      /* keys and values: 0 floats, 1 halves */
 } drover_engine_config;
 
 typedef struct drover_engine_info {

@@ -12,7 +12,7 @@ local fast = ffi.load("build/libdrover_dev.so")
 
 local function open(model, kind, lib)
   local path = oracle.model(("%s/%s-%s.gguf"):format(model, model, kind))
-  return assert(engine.open(path, nil, lib))
+  return assert(engine.open(path, { device = "cpu_plain" }, lib))
 end
 
 

@@ -4,22 +4,30 @@ local c = require "spec.support.c"
 local C = c.lib
 
 c.cdef[[
+struct engine_arch;
+struct engine_rope { double base, scale; const float *divisor;
+  float low, high, stretch; };
 struct engine_shape {
-  uint32_t layers, width, heads, kv_heads, head_dim, ff, vocab, rot, context;
-  float eps;
-  double rope_base, rope_scale;
-  const float *rope_divisor;
+  const struct engine_arch *arch;
+  uint32_t parts, layers, width, heads, kv_heads, head_dim, ff, vocab, rot,
+    context, experts, used, window;
+  const unsigned char *windowed;
+  float eps, score_scale, score_cap, logit_cap, embed_scale, residual_scale,
+    logit_scale, expert_scale;
+  struct engine_rope rope, rope_local;
 };
-struct engine_limits { uint32_t rows, outs, blocks; };
+struct engine_limits { uint32_t rows, outs, blocks, threads, kv; };
 struct engine_backend;
-extern const struct engine_backend engine_cpu_plain;
+extern const struct engine_backend engine_cpu_plain, engine_cpu_packed;
+const struct engine_arch *engine_arch_find(const char *name);
 uint64_t engine_step_bytes(const struct engine_backend *backend,
   const struct engine_shape *shape, const struct engine_limits *limits);
 ]]
 
 
-local function bytes(shape, limits)
-  return tonumber(C.engine_step_bytes(C.engine_cpu_plain,
+local function bytes(shape, limits, backend)
+  shape.arch = C.engine_arch_find("llama")
+  return tonumber(C.engine_step_bytes(backend or C.engine_cpu_plain,
     ffi.new("struct engine_shape", shape), ffi.new("struct engine_limits", limits)))
 end
 
@@ -30,8 +38,9 @@ describe("a step's bytes", function()
 
   it("are every float of the cache, the tables and the buffers", function()
     local pools, angles, scores, weight_row = 2 * 16 * 8, 2 * 4 * 4, 4, 16
+    local spare = 2                 -- of what a mixture needs
     local x, act, y, qkv, gu, logits = 2 * 8, 2 * 16, 2 * 8, 2 * 24, 2 * 32, 32
-    assert.equal(4 * (pools + angles + scores + weight_row
+    assert.equal(4 * (pools + angles + scores + weight_row + spare
                       + x + act + y + qkv + gu + logits),
                  bytes(shape, { rows = 2, outs = 1, blocks = 1 }))
   end)
@@ -41,5 +50,14 @@ describe("a step's bytes", function()
     local one = bytes(shape, limits)
     limits.blocks = 5
     assert.equal(one + 4 * 4 * 2 * 16 * 8, bytes(shape, limits))
+  end)
+
+  it("are fewer with a cache of halves, and more with more threads", function()
+    local limits = { rows = 2, outs = 1, blocks = 3, threads = 1 }
+    local one = bytes(shape, limits, C.engine_cpu_packed)
+    limits.kv = 1
+    assert.equal(one - 2 * 3 * 2 * 16 * 8, bytes(shape, limits, C.engine_cpu_packed))
+    limits.kv, limits.threads = 0, 3
+    assert.equal(one + 2 * 4 * (32 * 8 + 2), bytes(shape, limits, C.engine_cpu_packed))
   end)
 end)

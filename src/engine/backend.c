@@ -14,6 +14,10 @@ int engine_backend_find(const struct engine_backend **out, const char *device,
                         drover_err *err) {
   *out = NULL;
   if (!device || !strcmp(device, "cpu")) {
+    *out = &engine_cpu_packed;
+    return DROVER_OK;
+  }
+  if (!strcmp(device, "cpu_plain")) {
     *out = &engine_cpu_plain;
     return DROVER_OK;
   }

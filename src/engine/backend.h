@@ -27,6 +27,8 @@
 
 enum { ENGINE_BLOCK_TOKENS = 16 };  /* positions in a KV block */
 
+enum engine_kv_type { ENGINE_KV_F32, ENGINE_KV_F16 };
+
 struct engine_weight;               /* a matrix or a vector, on the device */
 struct engine_buffer;
 struct engine_state;
@@ -87,6 +89,8 @@ struct engine_limits {
   uint32_t rows;                    /* of a step */
   uint32_t outs;                    /* rows of a step whose logits are wanted */
   uint32_t blocks;                  /* of the KV pool */
+  uint32_t threads;                 /* that compute; 0: all cores */
+  uint32_t kv;                      /* of enum engine_kv_type */
 };
 
 struct engine_rows {                /* one step; valid until step_end returns */
@@ -113,7 +117,8 @@ struct engine_backend {
   void (*buffer_free)(struct engine_buffer *b);       /* takes NULL */
   void (*upload)(struct engine_buffer *b, const float *from, size_t count);
 
-  /* Row r of a buffer, in host memory; holds until the next step_begin. */
+  /* Row r of a buffer, in host memory: what a step has left there, behind its
+   * step_end. Holds until the next step_begin. */
   const float *(*read)(struct engine_buffer *b, uint32_t row);
 
   /* Bytes that state_new will take; UINT64_MAX past 2^64. */
@@ -179,13 +184,13 @@ struct engine_backend {
 };
 
 
-/* The backend of a device's name (NULL: "cpu"); DROVER_EINVAL when there is
- * none such. */
+/* The backend of a device's name (NULL: "cpu"; "cpu_plain" is what that is
+ * checked against); DROVER_EINVAL when there is none such. */
 int engine_backend_find(const struct engine_backend **out, const char *device,
                         drover_err *err);
 
 
-/* cpu_plain.c */
-extern const struct engine_backend engine_cpu_plain;
+/* cpu_plain.c, cpu_packed.c */
+extern const struct engine_backend engine_cpu_plain, engine_cpu_packed;
 
 #endif

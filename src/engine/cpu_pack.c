@@ -334,19 +334,21 @@ static void scales_of(const struct engine_form *f, const unsigned char *head,
 }
 
 
-static int code_at(const struct engine_form *f, const unsigned char *codes,
-                   uint32_t lane, uint32_t c) {
-  uint32_t step = c / 4, byte = 4 * lane + c % 4;
-  if (f->codes == CODES_8)
-    return codes[32 * step + byte];
-  int low = codes[32 * (step % 4) + byte] >> 4 * (step / 4) & 15;
-  if (f->codes == CODES_TABLE)
-    return f->table[low] + f->offset;
-  if (f->codes == CODES_5)
-    low |= (codes[128 + byte] >> step & 1) << 4;
-  else if (f->codes == CODES_6)
-    low |= (codes[128 + 32 * (step / 4) + byte] >> 2 * (step % 4) & 3) << 4;
-  return low;
+/* 32 codes of one row, less the offset. */
+static void codes_of(const struct engine_form *f, const unsigned char *codes,
+                     uint32_t lane, int *to) {
+  for (uint32_t c = 0; c < TILE_COLS; c++) {
+    uint32_t step = c / 4, byte = 4 * lane + c % 4;
+    int code = f->codes == CODES_8 ? codes[32 * step + byte]
+      : codes[32 * (step % 4) + byte] >> 4 * (step / 4) & 15;
+    if (f->codes == CODES_TABLE)
+      code = f->table[code] + f->offset;
+    else if (f->codes == CODES_5)
+      code |= (codes[128 + byte] >> step & 1) << 4;
+    else if (f->codes == CODES_6)
+      code |= (codes[128 + 32 * (step / 4) + byte] >> 2 * (step % 4) & 3) << 4;
+    to[c] = code - f->offset;
+  }
 }
 
 
@@ -362,26 +364,31 @@ void engine_tile_block(const struct engine_form *f, const unsigned char *tile,
       out->scale[h][lane] = pair[0];
       out->min[h][lane] = pair[1];
     }
-    for (uint32_t c = 0; c < TILE_COLS; c++)
-      out->code[lane][c] = code_at(f, block + f->front, lane, c) - f->offset;
+    codes_of(f, block + f->front, lane, out->code[lane]);
   }
 }
 
 
-/* Reads 8 rows to give one: an embedding's row is rare. */
 void engine_tiles_row(const struct engine_tiles *t, uint32_t r, float *to) {
-  uint32_t lane = r % TILE_ROWS;
-  if (!t->form) {
+  const struct engine_form *f = t->form;
+  if (!f) {
     engine_quant_row(t->type, t->bytes + r * t->stride, t->cols, to);
     return;
   }
   for (uint32_t b = 0; b < t->cols / TILE_COLS; b++, to += TILE_COLS) {
-    struct engine_block block;
-    engine_tile_block(t->form, tile_at(t, r / TILE_ROWS), b, &block);
-    for (int c = 0; c < TILE_COLS; c++) {
-      int h = c / 16;
-      float value = block.scale[h][lane] * (float)block.code[lane][c];
-      to[c] = engine_form_min(t->form) ? value + block.min[h][lane] : value;
+    const unsigned char *head;
+    const unsigned char *block = block_at(f, tile_at(t, r / TILE_ROWS), b,
+                                          &head);
+    int code[TILE_COLS];
+    codes_of(f, block + f->front, r % TILE_ROWS, code);
+    for (uint32_t h = 0; h < 2; h++) {
+      float pair[2];
+      scales_of(f, head, block, r % TILE_ROWS, h, pair);
+      for (uint32_t c = 16 * h; c < 16 * h + 16; c++) {
+        to[c] = pair[0] * (float)code[c];
+        if (engine_form_min(f))
+          to[c] += pair[1];
+      }
     }
   }
 }

@@ -204,6 +204,9 @@ static void state_free(struct engine_state *s) {
 static int state_new(struct engine_state **out,
                      const struct engine_shape *shape,
                      const struct engine_limits *limits, drover_err *err) {
+  if (limits->kv != ENGINE_KV_F32)
+    return drover_fail(err, DROVER_EINVAL, "kv: the plain backend keeps keys "
+                       "and values as floats");
   struct engine_state *s = mem_calloc(1, sizeof *s);
   uint64_t pool = pool_floats(shape, limits);
   size_t table = (size_t)shape->context * (shape->rot / 2);
@@ -382,7 +385,7 @@ static void gather_norm(struct engine_state *s, struct engine_buffer *act,
 
 
 const struct engine_backend engine_cpu_plain = {
-  .name = "cpu", .invariant = 1,
+  .name = "cpu_plain", .invariant = 1,
   .weight_new = weight_new, .weight_free = weight_free,
   .buffer_new = buffer_new, .buffer_free = buffer_free,
   .upload = upload, .read = read_row,

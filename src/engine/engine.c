@@ -37,10 +37,15 @@ static int check_config(struct engine *e, const drover_engine_config *c,
   if (c->queue > ENGINE_QUEUE_MAX)
     return drover_fail(err, DROVER_EINVAL, "queue: %" PRIu32 ", at most %d",
                        c->queue, ENGINE_QUEUE_MAX);
+  if (c->kv > ENGINE_KV_F16)
+    return drover_fail(err, DROVER_EINVAL, "kv: type %" PRIu32 ", at most %d",
+                       c->kv, ENGINE_KV_F16);
   e->context = c->context ? c->context : most;
   e->batch = c->batch ? c->batch : ENGINE_BATCH_DEFAULT;
   e->queue = c->queue ? c->queue : ENGINE_QUEUE_DEFAULT;
   e->rows = e->batch > ENGINE_ROWS ? e->batch : ENGINE_ROWS;
+  e->threads = c->threads;
+  e->kv_type = c->kv;
   return DROVER_OK;
 }
 
@@ -50,7 +55,9 @@ static uint64_t bytes_with(const struct engine *e,
                            const struct engine_backend *backend,
                            const struct engine_shape *shape,
                            uint64_t blocks) {
-  struct engine_limits limits = { e->rows, e->batch, (uint32_t)blocks };
+  struct engine_limits limits = {
+    e->rows, e->batch, (uint32_t)blocks, e->threads, e->kv_type
+  };
   uint64_t bytes;
   if (blocks > INT32_MAX
       || __builtin_add_overflow(e->model->weight_bytes,
@@ -140,6 +147,8 @@ static int open_model(struct engine *e, const struct engine_gguf *g,
   engine_model_context(e->model, e->context, &shape);
   limits.rows = e->rows;
   limits.outs = e->batch;
+  limits.threads = e->threads;
+  limits.kv = e->kv_type;
   if (engine_kv_init(&e->kv, limits.blocks))
     return no_memory(err);
   rc = engine_step_init(&e->step, e->model, &shape, &limits, err);

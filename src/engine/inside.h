@@ -45,6 +45,7 @@ struct engine {
   uint32_t context;                 /* tokens a sequence */
   uint32_t batch, queue;            /* requests that run; that wait */
   uint32_t rows;                    /* tokens a step */
+  uint32_t threads, kv_type;        /* as struct engine_limits has them */
   uint64_t memory_bytes;            /* weights, cache and scratch */
   struct engine_plan plan;
   struct engine_candidate *scratch; /* [vocab] */
