@@ -2,28 +2,7 @@
 local ffi = require "ffi"
 local c = require "spec.support.c"
 local C = c.lib
-
-c.cdef[[
-struct engine_arch;
-struct engine_rope { double base, scale; const float *divisor;
-  float low, high, stretch; };
-struct engine_shape {
-  const struct engine_arch *arch;
-  uint32_t parts, layers, width, heads, kv_heads, head_dim, ff, vocab, rot,
-    context, experts, used, window;
-  const unsigned char *windowed;
-  float eps, score_scale, score_cap, logit_cap, embed_scale, residual_scale,
-    logit_scale, expert_scale;
-  struct engine_rope rope, rope_local;
-};
-struct engine_limits { uint32_t rows, outs, blocks, threads, kv; };
-struct engine_backend;
-extern const struct engine_backend engine_cpu_plain, engine_cpu_packed;
-const struct engine_arch *engine_arch_find(const char *name);
-uint64_t engine_step_bytes(const struct engine_backend *backend,
-  const struct engine_shape *shape, const struct engine_limits *limits);
-]]
-
+require "spec.support.backend"
 
 local function bytes(shape, limits, backend)
   shape.arch = C.engine_arch_find("llama")

@@ -4,49 +4,7 @@
 local ffi = require "ffi"
 local c = require "spec.support.c"
 local weights = require "spec.support.weights"
-
-c.cdef[[
-struct engine_weight_from {
-  uint32_t type, cols, rows;
-  int (*read)(void *ctx, uint64_t from, void *to, size_t size, drover_err *err);
-  void *ctx;
-};
-struct engine_form;
-struct engine_tiles {
-  uint32_t type, cols, rows;
-  const struct engine_form *form;
-  size_t stride;
-  unsigned char *bytes;
-  void *block;
-};
-struct engine_act { float scale, sum, part[2], whole, half[2], unused; };
-struct engine_product {
-  const struct engine_tiles *w;
-  const int8_t *q; const struct engine_act *act; size_t q_ld;
-  const float *x; size_t x_ld;
-  uint32_t rows, first, end;
-  float *to; size_t to_ld;
-  const float *bias;
-};
-struct engine_isa {
-  const char *name;
-  void (*tiles)(const struct engine_product *p, uint32_t first, uint32_t end);
-  void (*floats)(const struct engine_product *p, uint32_t first, uint32_t end);
-  void (*quantise)(const float *x, uint32_t n, int8_t *q, struct engine_act *act);
-  void (*widen)(const uint16_t *from, size_t n, float *to);
-  void (*narrow)(const float *from, size_t n, uint16_t *to);
-  void (*attend)(const struct engine_isa *isa, const void *a);
-  void (*glu)(int kind, const float *gate, const float *up, uint32_t n, float *to);
-};
-const struct engine_isa *engine_isa_find(const char *name);
-int engine_tiles_new(struct engine_tiles **out,
-  const struct engine_weight_from *from, drover_err *err);
-void engine_tiles_free(struct engine_tiles *t);
-void engine_tiles_row(const struct engine_tiles *t, uint32_t r, float *to);
-void engine_quant_row(uint32_t type, const void *from, size_t count, float *to);
-float engine_half_float(uint16_t half);
-uint16_t engine_float_half(float value);
-]]
+require "spec.support.backend"
 
 local fast = ffi.load("build/libdrover_dev.so")
 local NAMES = { "plain", "avx2", "avx512" }
