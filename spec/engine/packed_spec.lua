@@ -123,7 +123,7 @@ local function near(want, got, n, what, bound)
   for i = 0, n - 1 do
     local most = type(bound) == "number" and bound * (1 + math.abs(want[i]))
       or bound(i)
-    if not (math.abs(want[i] - got[i]) <= most) then
+      if math.abs(want[i] - got[i]) > most or got[i] ~= got[i] then
       error(("%s: %g at %d, %g expected"):format(what, got[i], i, want[i]), 2)
     end
   end

@@ -382,7 +382,11 @@ TARGET static void floats(const struct engine_product *p, uint32_t first,
 /* ---- the rest ---- */
 
 TARGET static void widen(const uint16_t *from, size_t n, float *to) {
-  for (size_t i = 0; i < n; i += 16) {
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    _mm512_storeu_ps(to + i, _mm512_cvtph_ps(
+      _mm256_loadu_si256((const void *)(from + i))));
+  if (i < n) {
     __mmask16 mask = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1)
                                 : (__mmask16)0xffff;
     _mm512_mask_storeu_ps(to + i, mask, _mm512_cvtph_ps(

@@ -120,17 +120,21 @@ ROW_BODY void engine_glu_row(int kind, const float *gate, const float *up,
 
 typedef float wide __attribute__((vector_size(64), aligned(4), may_alias));
 
-/* Scores of the 16 keys of a block: a key is a lane, so each is summed in the
- * order of the head's dimensions. `k` is [dim][16]. */
+/* Scores of the 16 keys of a block: a key is a lane, dimension i goes into sum
+ * i mod 4. `k` is [dim][16]. */
 ROW_BODY void engine_scores(const float *q, const float *k, uint32_t dim,
                             const struct engine_attend *a, float *score) {
-  wide sum = { 0 };
-  for (uint32_t i = 0; i < dim; i++)
-    sum += q[i] * *(const wide *)(k + 16 * (size_t)i);
-  sum *= a->scale;
-  memcpy(score, &sum, sizeof sum);
-  for (int i = 0; a->cap > 0 && i < 16; i++)
-    score[i] = a->cap * tanhf(score[i] / a->cap);
+  wide sum[4] = { { 0 }, { 0 }, { 0 }, { 0 } };
+  uint32_t i = 0;
+  for (; i + 4 <= dim; i += 4, k += 64)
+    for (int j = 0; j < 4; j++)
+      sum[j] += q[i + (uint32_t)j] * *(const wide *)(k + 16 * j);
+  for (; i < dim; i++, k += 16)
+    sum[i % 4] += q[i] * *(const wide *)k;
+  sum[0] = ((sum[0] + sum[2]) + (sum[1] + sum[3])) * a->scale;
+  memcpy(score, &sum[0], sizeof sum[0]);
+  for (int j = 0; a->cap > 0 && j < 16; j++)
+    score[j] = a->cap * tanhf(score[j] / a->cap);
 }
 
 
@@ -175,6 +179,19 @@ ROW_BODY void engine_attend_block(const struct engine_attend *a, uint32_t head,
 }
 
 
+/* Blocks lie anywhere, a few lines each: too short for the machine to see it
+ * coming. */
+ROW_BODY void engine_attend_fetch(const struct engine_attend *a, int32_t b) {
+  size_t size = 16 * (size_t)a->dim * (a->halves ? 2 : 4);
+  const unsigned char *key = a->key + (size_t)a->block[b] * a->stride;
+  const unsigned char *value = a->value + (size_t)a->block[b] * a->stride;
+  for (size_t i = 0; i < size; i += 64)
+    __builtin_prefetch(key + i);
+  for (size_t i = 0; i < size; i += 64)
+    __builtin_prefetch(value + i);
+}
+
+
 /* Blocks of 16 positions in their order, whatever steps a prompt was cut into:
  * so are the bits. A sink takes part in the largest and in the sum, first. */
 ROW_BODY void engine_attend_row(const struct engine_isa *isa,
@@ -192,6 +209,8 @@ ROW_BODY void engine_attend_row(const struct engine_isa *isa,
     const float *k = (const void *)key, *v = (const void *)value;
     int low = a->first > 16 * b ? a->first - 16 * b : 0;
     int high = a->pos < 16 * b + 15 ? a->pos - 16 * b : 15;
+    if (b < a->pos / 16)
+      engine_attend_fetch(a, b + 1);
     if (a->halves) {
       isa->widen((const void *)key, n, wide_k);
       isa->widen((const void *)value, n, wide_v);
