@@ -16,6 +16,7 @@ struct engine_backend {
   int (*weight_new)(struct engine_weight **out,
     const struct engine_weight_from *from, drover_err *err);
   void (*weight_free)(struct engine_weight *w);
+  uint64_t (*weight_bytes)(const struct engine_weight_from *from);
   int (*buffer_new)(struct engine_buffer **out, uint32_t rows, uint32_t width,
     drover_err *err);
   void (*buffer_free)(struct engine_buffer *b);

@@ -112,6 +112,9 @@ struct engine_backend {
                     const struct engine_weight_from *from, drover_err *err);
   void (*weight_free)(struct engine_weight *w);       /* takes NULL */
 
+  /* Bytes that weight_new will take; UINT64_MAX past 2^64. Reads nothing. */
+  uint64_t (*weight_bytes)(const struct engine_weight_from *from);
+
   int (*buffer_new)(struct engine_buffer **out, uint32_t rows, uint32_t width,
                     drover_err *err);
   void (*buffer_free)(struct engine_buffer *b);       /* takes NULL */

@@ -233,14 +233,22 @@ void engine_tiles_free(struct engine_tiles *t) {
 }
 
 
-/* Rows past the last, of the last tile, are zeros. 64 bytes stand behind the
- * last: vectors may read past a row of floats. */
-static int take_memory(struct engine_tiles *t, size_t units) {
-  size_t size;
-  if (__builtin_mul_overflow(t->stride, units, &size)
-      || __builtin_add_overflow(size, 2 * ALIGN, &size))
-    return 0;
-  t->block = mem_calloc(1, size);
+uint64_t engine_tiles_bytes(const struct engine_weight_from *from) {
+  const struct engine_form *f = form_of(from->type);
+  const struct engine_quant_type *type = engine_quant_type(from->type);
+  uint64_t rows = from->rows, size;
+  size_t stride = f ? tile_bytes(f, from->cols)
+    : (size_t)(from->cols / type->values) * type->bytes;
+  if (f)
+    rows = (rows + TILE_ROWS - 1) / TILE_ROWS;
+  return __builtin_mul_overflow(stride, rows, &size)
+    || __builtin_add_overflow(size, ALIGN, &size) ? UINT64_MAX : size;
+}
+
+
+/* Rows past the last, of the last tile, are zeros. */
+static int take_memory(struct engine_tiles *t, uint64_t size) {
+  t->block = size < SIZE_MAX ? mem_calloc(1, (size_t)size) : NULL;
   if (t->block)
     t->bytes = (unsigned char *)(((uintptr_t)t->block + ALIGN - 1)
                                  & ~(uintptr_t)(ALIGN - 1));
@@ -267,11 +275,10 @@ static int read_rows(struct engine_tiles *t,
 static int fill(struct engine_tiles *t, const struct engine_weight_from *from,
                 size_t row_bytes, drover_err *err) {
   t->stride = t->form ? tile_bytes(t->form, t->cols) : row_bytes;
-  size_t units = t->form ? (t->rows + TILE_ROWS - 1) / TILE_ROWS : t->rows;
-  if (!take_memory(t, units))
+  if (!take_memory(t, engine_tiles_bytes(from)))
     return drover_fail(err, DROVER_ENOMEM, "no memory for the model's weights");
   if (!t->form)
-    return from->read(from->ctx, 0, t->bytes, units * row_bytes, err);
+    return from->read(from->ctx, 0, t->bytes, t->rows * row_bytes, err);
   unsigned char *buffer = mem_alloc(row_bytes * ROWS_A_READ);
   if (!buffer)
     return drover_fail(err, DROVER_ENOMEM, "no memory for the model's weights");

@@ -275,6 +275,7 @@ static int step_end(struct engine_state *s, drover_err *err) {
 const struct engine_backend engine_cpu_packed = {
   .name = "cpu", .invariant = 1,
   .weight_new = weight_new, .weight_free = weight_free,
+  .weight_bytes = engine_tiles_bytes,
   .buffer_new = buffer_new, .buffer_free = buffer_free,
   .upload = upload, .read = read_row,
   .state_bytes = state_bytes, .state_new = state_new,

@@ -126,6 +126,10 @@ int engine_tiles_new(struct engine_tiles **out,
 void engine_tiles_free(struct engine_tiles *t);     /* takes NULL */
 
 
+/* Bytes of what engine_tiles_new makes. */
+uint64_t engine_tiles_bytes(const struct engine_weight_from *from);
+
+
 /* Block b of a tile. */
 void engine_tile_block(const struct engine_form *f, const unsigned char *tile,
                        uint32_t b, struct engine_block *out);

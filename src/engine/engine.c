@@ -138,6 +138,8 @@ static int open_model(struct engine *e, const struct engine_gguf *g,
   if (!rc)
     rc = check_config(e, c, err);
   if (!rc)
+    rc = engine_model_weigh(e->model, g, backend, err);
+  if (!rc)
     rc = size_pool(e, backend, c, &limits.blocks, err);
   if (!rc)
     rc = engine_model_load(e->model, g, backend, err);
