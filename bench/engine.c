@@ -49,7 +49,8 @@ static void open_model(struct bench *b, const char *path, uint32_t threads) {
   const struct engine_backend *backend;
   drover_err err;
   if (engine_backend_find(&backend, "cpu", &err)
-      || engine_gguf_open(&g, path, &err) || engine_model_new(&b->model, g, &err)
+      || engine_gguf_open(&g, path, &err)
+      || engine_model_new(&b->model, g, &err)
       || engine_model_load(b->model, g, backend, &err))
     die(err.text);
   engine_gguf_close(g);

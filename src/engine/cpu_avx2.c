@@ -227,6 +227,7 @@ INLINE void group(const struct engine_product *p, const struct engine_form f,
           || f.scales == SCALES_K16_MIN)
         min[h] = min_of(f.scales, &at, h);
     }
+    tile_fetch(at.at, f.bytes);
     at.at += f.bytes;
     _Pragma("GCC unroll 4")
     for (uint32_t i = 0; i < rows; i++) {

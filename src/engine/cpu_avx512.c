@@ -115,7 +115,7 @@ INLINE __m512 scale_of(uint32_t scales, const struct place *at, int h) {
 }
 
 
-/* At-> m is negative already. */
+/* at->m is negative already. */
 INLINE __m512 min_of(uint32_t scales, const struct place *at, int h) {
   if (scales == SCALES_MIN)
     return halves(at->a + 16, at->b + 16);
@@ -182,8 +182,8 @@ INLINE void add_block(const struct engine_form f, const __m512i *w,
 }
 
 
-/* Tile `tile` (or `two`, it and its neighbour) for rows r … of the batch; past the last row
- * the last one is computed again, and not stored. */
+/* Tile `tile` (or `two`, it and its neighbour) for rows r … of the batch; past
+ * the last row the last one is computed again, and not stored. */
 INLINE void group(const struct engine_product *p, const struct engine_form f,
                   uint32_t tile, int two, uint32_t r, const uint32_t rows) {
   struct place at = { .a = tile_at(p->w, tile) };
@@ -209,6 +209,8 @@ INLINE void group(const struct engine_product *p, const struct engine_form f,
           || f.scales == SCALES_K16_MIN)
         min[h] = min_of(f.scales, &at, h);
     }
+    tile_fetch(at.a, f.bytes);
+    tile_fetch(at.b, f.bytes);
     at.a += f.bytes;
     at.b += f.bytes;
     _Pragma("GCC unroll 8")

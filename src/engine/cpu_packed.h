@@ -20,7 +20,7 @@ enum { PENDING_MAX = 4, MOE_ROWS = 8 };
 
 struct engine_buffer {              /* activations */
   uint32_t rows, width;
-  uint32_t version;                 /* of what it holds: changed by each write */
+  uint32_t version;                 /* of what it holds: each write adds */
   float   *at;                      /* owned; [rows][width] */
 };
 
@@ -81,7 +81,7 @@ static inline float *row_of(const struct engine_buffer *b, uint32_t row) {
 
 /* ---- cpu_packed_ops.c ---- */
 
-/* fn(s-based ctx, row, thread) for `rows` rows of `floats` floats: by the
+/* fn(ctx, row, thread) for `rows` rows of `floats` floats each: by the
  * caller, or by all when it is worth a phase. */
 void engine_packed_rows(struct engine_state *s, uint32_t rows, uint32_t floats,
                         engine_chunk_fn fn, void *ctx);

@@ -24,7 +24,7 @@ static uint32_t chunks(uint32_t outputs) {
 }
 
 
-/* The part of expert `expert`, its outputs first … end, of a matrix with `high`
+/* Of expert `expert`, its outputs range[0] … range[1], of a matrix with `high`
  * outputs an expert; p's inputs and `to` are the pair's. */
 static void part(const struct engine_isa *isa, struct engine_product p,
                  const struct engine_linear *l, uint32_t high,
