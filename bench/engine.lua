@@ -6,8 +6,9 @@
 --   luajit bench/engine.lua [SIZE …] [TYPE …]
 --
 -- Models are written to DROVER_BENCH_DIR (build/bench) once. THREADS (2),
--- ROUNDS (3), BATCHES (1,2,4,8,16,32). The floor of a decode is the larger of the bytes over what memory
--- gives and the products over the widest int8 multiply-add.
+-- ROUNDS (3), BATCHES (1,2,4,8,16,32). The floor of a decode is the larger of
+-- the bytes over what memory gives and the products over the widest int8
+-- multiply-add, both measured between the rounds.
 --
 -- SPDX-License-Identifier: MIT
 local PEER = os.getenv("LLAMA_BATCHED_BENCH")
@@ -111,7 +112,9 @@ local function floors()
 end
 
 
-local function report(name, size, bytes, own, peer, read, int8)
+-- `most`: memory's GB/s and the multiplier's GMAC/s.
+local function report(name, size, bytes, most, own, peer)
+  local read, int8 = most[1], most[2]
   line("%s: memory %.1f GB/s, int8 %d GMAC/s", name, read, int8)
   local columns = { 0, unpack(BATCHES) }
   for _, batch in ipairs(columns) do
@@ -137,7 +140,7 @@ local function measure(size_name, kind)
       keep_best(peer, run_peer(path, size))
     end
   end
-  report(size_name .. " " .. kind, size, size_of(path), own, peer, most[1], most[2])
+  report(size_name .. " " .. kind, size, size_of(path), most, own, peer)
 end
 
 
