@@ -206,6 +206,10 @@ soak: all tools build/libdrover_dev.so
 bench: all tools
 	@bench/run
 
+# LLAMA_BATCHED_BENCH=PATH puts llama.cpp beside it.
+bench-engine: build/bin/engine build/bin/engine_model
+	@bench/run engine
+
 # The four folders can be set one by one: luarocks does.
 BINDIR   ?= $(PREFIX)/bin
 LIBDIR   ?= $(PREFIX)/lib
@@ -230,6 +234,6 @@ clean:
 	rm -rf build
 
 .PHONY: all deps deps-run demo test oracles tools checks lint tsan torture \
-        fuzz kill proof soak bench install env clean
+        fuzz kill proof soak bench bench-engine install env clean
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -25,15 +25,18 @@ enum drover_pool { DROVER_POOL_NONE, DROVER_POOL_MEAN, DROVER_POOL_LAST,
 
 typedef struct drover_engine_config {
   const char *path;                 /* of a GGUF file */
-  const char *device;               /* NULL or "cpu" */
+  const char *device;               /* NULL or "cpu"; "cpu_plain": no packed
+                                     * weights, float activations; slow */
   uint32_t context;                 /* tokens a sequence; 0: the model's */
   uint32_t batch;                   /* sequences a step; 0: 16 */
   uint32_t queue;                   /* requests waiting; 0: 256 */
   uint64_t memory_cap_bytes;        /* weights and cache; 0: the cache takes
                                      * half of what is free, at most */
-  uint32_t kv;                      /* enum drover_kv */
+  uint32_t kv;                      /* enum drover_kv; with Q8_0 "cpu" is
+                                     * "cpu_plain" */
   uint32_t step_ms;                 /* a step's aim, beside replies; 0: 200 */
   uint32_t draft;                   /* enum drover_draft */
+  uint32_t threads;                 /* that compute; 0: all cores, 64 at most */
 } drover_engine_config;
 
 typedef struct drover_engine_info {

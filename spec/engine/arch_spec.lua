@@ -1,6 +1,8 @@
 -- All architectures and tensor types, against a float64 pass of another make:
--- tiny random models. Float32 activations on dequantised weights, so the tight
--- rule of the oracle's README holds for every type: 0.001 of a logit.
+-- tiny random models. The plain backend has float32 activations on dequantised
+-- weights, so the tight rule of the oracle's README holds for every type: 0.001
+-- of a logit. The packed one rounds them to int8 for quantised types: there the
+-- README's loose rule holds, and the tight one for the others.
 local ffi = require "ffi"
 local c = require "spec.support.c"
 local engine = require "spec.support.engine"
@@ -22,10 +24,12 @@ local function unpacked(model)
 end
 
 
-local function open(file, lib, kv)
+local function open(file, lib, config)
   local path, remove = unpacked(file.model)
-  local e, why = engine.open(path, { context = 512,
-                                     kv = kv or c.lib.DROVER_KV_F32 }, lib)
+  config = config or { device = "cpu_plain" }
+  config.context = 512
+  config.kv = config.kv or c.lib.DROVER_KV_F32
+  local e, why = engine.open(path, config, lib)
   remove()
   return assert(e, why)
 end
@@ -113,6 +117,62 @@ local function distance(e, case)
 end
 
 
+-- ---- int8 activations ----
+
+-- Squares, their count and the largest difference of a position's logits.
+local function add_position(sum, want, got, vocab)
+  for id = 0, vocab - 1 do
+    local d = math.abs(want[id] - got[id])
+    sum.squares, sum.count = sum.squares + d * d, sum.count + 1
+    sum.most = d <= sum.most and sum.most or d
+  end
+end
+
+
+local function case_logits(e, case, sum)
+  local logits = e:logits(case.prompt_ids)
+  for k, at in ipairs(case.logits.float64 and case.logits_at or {}) do
+    local all = oracle.base64(case.logits.float64[k])
+    if (case.route_gap and case.route_gap[at + 1] or 1) >= 0.25 then
+      add_position(sum, ffi.cast("const float *", all), logits + at * e.vocab,
+                   e.vocab)
+    end
+  end
+end
+
+
+-- In mixtures of two layers the rms alone counts.
+local function check_loose(e, file)
+  local sum = { squares = 0, count = 0, most = 0 }
+  for _, case in ipairs(file.cases) do
+    case_logits(e, case, sum)
+  end
+  local peer = file.measured.llama_cpp
+  local rms = math.sqrt(sum.squares / sum.count)
+  assert(sum.count > 0 and rms <= 2 * peer.rms_logit,
+         ("rms %g, llama.cpp's is %g"):format(rms, peer.rms_logit))
+  if not file.cases[1].route_gap or e.info.layers == 1 then
+    assert(sum.most <= 3 * peer.max_logit,
+           ("%g off, llama.cpp %g"):format(sum.most, peer.max_logit))
+  end
+end
+
+
+local FLOATS = { F32 = true, F16 = true, BF16 = true }
+
+
+-- By the file's type; a mixed one may hold quantised matrices.
+local function check_packed(e, file)
+  if FLOATS[file.type:upper()] then
+    for _, case in ipairs(file.cases) do
+      check(e, case)
+    end
+  else
+    check_loose(e, file)
+  end
+end
+
+
 describe("#oracle arch", function()
   after_each(engine.close_all)
 
@@ -125,6 +185,11 @@ describe("#oracle arch", function()
         check(e, case)
       end
     end)
+
+    it("computes " .. name .. " from packed weights", function()
+      local file = oracle.json(path)
+      check_packed(open(file, fast, { threads = 2 }), file)
+    end)
   end
 
   -- The README's rows for other caches: the rms over a case's given logits,
@@ -133,7 +198,7 @@ describe("#oracle arch", function()
   local function check_cache(kv, most, rms)
     for _, path in ipairs(oracle.files("arch", "%-f32%.json$")) do
       local file = oracle.json(path)
-      local e = open(file, fast, kv)
+      local e = open(file, fast, { device = "cpu_plain", kv = kv })
       for _, case in ipairs(file.cases) do
         if not case.route_gap then
           local worst, mean = distance(e, case)
@@ -161,6 +226,21 @@ describe("#oracle arch", function()
       local e = open(file, c.lib)
       check(e, file.cases[1])
       e:close()
+      check_packed(open(file, c.lib, { threads = 2 }), file)
+    end
+  end)
+
+  -- The README's bounds of a cache of halves, on float models.
+  it("computes from packed weights with a cache of halves", function()
+    for _, name in ipairs { "llama-f32", "gemma3-f32", "gpt-oss-f32" } do
+      local file = oracle.json("arch/" .. name .. ".json")
+      local e = open(file, fast, { kv = c.lib.DROVER_KV_F16 })
+      local sum = { squares = 0, count = 0, most = 0 }
+      for _, case in ipairs(file.cases) do
+        case_logits(e, case, sum)
+      end
+      assert(sum.most > 1e-5 and sum.most < 0.15, name)
+      assert(math.sqrt(sum.squares / sum.count) < 0.008, name)
     end
   end)
 end)

@@ -70,6 +70,27 @@ local function tasks()
 end
 
 
+-- A thread's blocked signals.
+local function blocked(id)
+  local path_of = "/proc/%d/task/%s/status"
+  for line in io.lines(path_of:format(C.drover_spec_pid(), id)) do
+    local mask = line:match("^SigBlk:%s*(%x+)")
+    if mask then
+      return mask
+    end
+  end
+end
+
+
+local function count_tasks()
+  local n = 0
+  for _ in pairs(tasks()) do
+    n = n + 1
+  end
+  return n
+end
+
+
 describe("an engine's thread", function()
   setup(function()
     c.cdef[[ int drover_spec_pid(void) __asm__("getpid"); ]]
@@ -96,43 +117,33 @@ describe("an engine's thread", function()
   end)
 
   it("starts with the first request, and takes no signal", function()
-    local e, p = open(), port()
-    local before = tasks()
+    local e, p = open{ threads = 3 }, port()
+    local before, new = tasks(), 0
     assert(call(p, e, { prompt = "abc", max_tokens = 3 }))
     gather(p, 1)
-    local new, blocked
     for id in pairs(tasks()) do
       if not before[id] then
-        assert.is_nil(new)
-        new = id
+        -- All but SIGKILL, SIGSTOP and the C library's own two.
+        assert.equal("fffffffe7ffbfeff", blocked(id))
+        new = new + 1
       end
     end
-    for line in io.lines(("/proc/%d/task/%s/status"):format(C.drover_spec_pid(), new)) do
-      blocked = line:match("^SigBlk:%s*(%x+)") or blocked
-    end
-    -- All but SIGKILL, SIGSTOP and the C library's own two.
-    assert.equal("fffffffe7ffbfeff", blocked)
+    assert.equal(3, new)            -- its own, and two that compute with it
   end)
 
   it("is joined by the close, and its requests end as closed", function()
-    local e, p = open{ batch = 1 }, port()
+    local e, p = open{ batch = 1, threads = 4 }, port()
+    local before = count_tasks()
     for i = 1, 5 do
       assert(call(p, e, { call = i, prompt = "abc" }))
     end
-    local before = 0
-    for _ in pairs(tasks()) do
-      before = before + 1
-    end
+    assert(count_tasks() > before)
     C.drover_engine_close(ffi.gc(e, nil))
     local _, codes = gather(p, 5)
     for i = 1, 5 do
       assert.is_true(codes[i] == 0 or codes[i] == C.DROVER_ECLOSED)
     end
-    local after = 0
-    for _ in pairs(tasks()) do
-      after = after + 1
-    end
-    assert.equal(before - 1, after)
+    assert.equal(before, count_tasks())
   end)
 
   it("is a child's own, when the parent had started none", function()

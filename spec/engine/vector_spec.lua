@@ -129,7 +129,7 @@ describe("a cache's type", function()
   it("decides its bytes: halves unless it is said", function()
     local bytes = {}
     for kv = C.DROVER_KV_F16, C.DROVER_KV_Q8_0 do
-      local e = open{ kv = kv }
+      local e = open{ kv = kv, device = "cpu_plain" }
       bytes[kv] = tonumber(e.info.memory_bytes)
       e:close()
     end
@@ -139,6 +139,21 @@ describe("a cache's type", function()
     local e, text, code = open{ kv = 3 }
     assert.is_nil(e)
     assert.same({ C.DROVER_EINVAL, "kv: 3 is unknown" }, { code, text })
+  end)
+
+  -- The packed backend has no cache of bytes.
+  it("decides what computes: with bytes the plain backend does", function()
+    local ids = { 99, 100, 104, 99, 120 }
+    local same = {}
+    for kv = C.DROVER_KV_F16, C.DROVER_KV_Q8_0 do
+      local want = open{ kv = kv, device = "cpu_plain" }:logits(ids)
+      local got = open{ kv = kv }:logits(ids)
+      same[kv] = true
+      for i = 0, 5 * 262 - 1 do
+        same[kv] = same[kv] and got[i] == want[i]
+      end
+    end
+    assert.same({ [0] = false, false, true }, same)
   end)
 
   it("changes no bit between one step and many", function()

@@ -154,7 +154,7 @@ static void add_leaf(struct closing *c, uint32_t op, uint32_t stack) {
   for (uint32_t i = 0; i < to->count; i++)
     if (to->thread[i].op == op && to->thread[i].stack == stack)
       return;
-  if (to->count < ENGINE_THREADS_MAX)
+  if (to->count < ENGINE_READINGS_MAX)
     to->thread[to->count++] = (struct engine_thread){ op, stack };
 }
 

@@ -87,6 +87,7 @@ struct engine_limits {
   uint32_t rows;                    /* of a step */
   uint32_t outs;                    /* rows of a step whose logits are wanted */
   uint32_t blocks;                  /* of the KV pool */
+  uint32_t threads;                 /* that compute; 0: all cores */
   uint32_t kv;                      /* what it holds: enum drover_kv */
 };
 
@@ -111,12 +112,16 @@ struct engine_backend {
                     const struct engine_weight_from *from, drover_err *err);
   void (*weight_free)(struct engine_weight *w);       /* takes NULL */
 
+  /* Bytes that weight_new will take; UINT64_MAX past 2^64. Reads nothing. */
+  uint64_t (*weight_bytes)(const struct engine_weight_from *from);
+
   int (*buffer_new)(struct engine_buffer **out, uint32_t rows, uint32_t width,
                     drover_err *err);
   void (*buffer_free)(struct engine_buffer *b);       /* takes NULL */
   void (*upload)(struct engine_buffer *b, const float *from, size_t count);
 
-  /* Row r of a buffer, in host memory; holds until the next step_begin. */
+  /* Row r of a buffer, in host memory: what a step has left there, behind its
+   * step_end. Holds until the next step_begin. */
   const float *(*read)(struct engine_buffer *b, uint32_t row);
 
   /* Bytes that state_new will take; UINT64_MAX past 2^64. */
@@ -188,13 +193,15 @@ struct engine_backend {
 };
 
 
-/* The backend of a device's name (NULL: "cpu"); DROVER_EINVAL when there is
- * none such. */
+/* The backend of a device's name (NULL: "cpu"; "cpu_plain" is what that is
+ * checked against) for such a cache (enum drover_kv): the packed one keeps none
+ * of bytes, there "cpu" is the plain one too. DROVER_EINVAL when there is none
+ * of the name. */
 int engine_backend_find(const struct engine_backend **out, const char *device,
-                        drover_err *err);
+                        uint32_t kv, drover_err *err);
 
 
-/* cpu_plain.c */
-extern const struct engine_backend engine_cpu_plain;
+/* cpu_plain.c, cpu_packed.c */
+extern const struct engine_backend engine_cpu_plain, engine_cpu_packed;
 
 #endif

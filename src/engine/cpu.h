@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "backend.h"
+#include "cpu_math.h"
 
 enum { LANES = 8, TILE = 4 };       /* partial sums; rows that share a pass */
 
@@ -118,11 +119,6 @@ void engine_cpu_glu_row(const struct engine_shape *shape, const float *gate,
 void engine_cpu_moe(struct engine_state *s, struct engine_buffer *y,
                     const struct engine_buffer *act,
                     const struct engine_experts *e);
-
-
-/* RMSNorm of one row; `to` may be `x`. */
-void engine_cpu_norm_row(float *to, const float *x, const float *gain,
-                         uint32_t n, float eps);
 
 
 /* cpu_kv.c: a head's key or value at one position into the pool and out of

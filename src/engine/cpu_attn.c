@@ -27,13 +27,13 @@ static double turn_of(const struct engine_rope *rope, uint32_t i,
 
 
 /* Angles in double, rounded once: stepping them up in float drifts. */
-static void make_table(const struct engine_state *s,
-                       const struct engine_rope *rope, float *cosine,
-                       float *sine) {
-  uint32_t half = s->shape.rot / 2;
+void engine_cpu_rope_table(const struct engine_shape *shape,
+                           const struct engine_rope *rope, float *cosine,
+                           float *sine) {
+  uint32_t half = shape->rot / 2;
   for (uint32_t i = 0; i < half; i++) {
-    double turn = turn_of(rope, i, s->shape.rot);
-    for (uint32_t pos = 0; pos < s->shape.context; pos++) {
+    double turn = turn_of(rope, i, shape->rot);
+    for (uint32_t pos = 0; pos < shape->context; pos++) {
       cosine[(size_t)pos * half + i] = (float)(cos(pos * turn) * rope->stretch);
       sine[(size_t)pos * half + i] = (float)(sin(pos * turn) * rope->stretch);
     }
@@ -42,9 +42,11 @@ static void make_table(const struct engine_state *s,
 
 
 void engine_cpu_rope(struct engine_state *s) {
-  make_table(s, &s->shape.rope, s->cosine[0], s->sine[0]);
+  const struct engine_shape *shape = &s->shape;
+  engine_cpu_rope_table(shape, &shape->rope, s->cosine[0], s->sine[0]);
   if (s->cosine[1] != s->cosine[0])
-    make_table(s, &s->shape.rope_local, s->cosine[1], s->sine[1]);
+    engine_cpu_rope_table(shape, &shape->rope_local, s->cosine[1],
+                          s->sine[1]);
 }
 
 

@@ -78,17 +78,18 @@ static uint32_t best_left(const float *score, uint32_t n,
 /* The chosen experts, best first, and their shares, which sum to 1: a softmax
  * over all is taken apart and normalised (the same as one over the chosen), or
  * it is one over the chosen; both by differences to the best score. */
-static void route(struct engine_state *s, uint32_t *chosen, float *share) {
+void engine_cpu_route(const struct engine_shape *shape, const float *score,
+                      uint32_t *chosen, float *share) {
   unsigned char taken[1024] = { 0 };            /* ENGINE_EXPERTS_MAX */
   float sum = 0;
-  for (uint32_t i = 0; i < s->shape.used; i++) {
-    chosen[i] = best_left(s->share, s->shape.experts, taken);
+  for (uint32_t i = 0; i < shape->used; i++) {
+    chosen[i] = best_left(score, shape->experts, taken);
     taken[chosen[i]] = 1;
-    share[i] = expf(s->share[chosen[i]] - s->share[chosen[0]]);
+    share[i] = expf(score[chosen[i]] - score[chosen[0]]);
     sum += share[i];
   }
-  for (uint32_t i = 0; i < s->shape.used; i++)
-    share[i] = share[i] / sum * s->shape.expert_scale;
+  for (uint32_t i = 0; i < shape->used; i++)
+    share[i] = share[i] / sum * shape->expert_scale;
 }
 
 
@@ -101,7 +102,7 @@ static void mix_row(struct engine_state *s, const struct engine_experts *e,
   uint32_t ff = s->shape.ff, width = s->shape.width;
   float *gate = s->hidden, *up = gate + ff, *out = up + ff;
   product(s, &e->router, 0, s->shape.experts, from, s->share);
-  route(s, chosen, share);
+  engine_cpu_route(&s->shape, s->share, chosen, share);
   memset(to, 0, width * sizeof *to);
   for (uint32_t i = 0; i < s->shape.used; i++) {
     product(s, &e->gate, chosen[i] * ff, ff, from, gate);

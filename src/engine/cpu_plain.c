@@ -49,6 +49,12 @@ static void weight_free(struct engine_weight *w) {
 }
 
 
+static uint64_t weight_bytes(const struct engine_weight_from *from) {
+  const struct engine_quant_type *type = engine_quant_type(from->type);
+  return (uint64_t)(from->cols / type->values) * type->bytes * from->rows;
+}
+
+
 /* Bytes stay as the file has them, 34 for 32 weights of Q8_0 instead of 128:
  * a matrix is read once a step, and memory is what that waits for. Types
  * that cannot be read were refused by name when the file was checked; this
@@ -397,8 +403,9 @@ static void gather_norm(struct engine_state *s, struct engine_buffer *act,
 
 
 const struct engine_backend engine_cpu_plain = {
-  .name = "cpu", .invariant = 1, .knee = 16,
+  .name = "cpu_plain", .invariant = 1, .knee = 16,
   .weight_new = weight_new, .weight_free = weight_free,
+  .weight_bytes = weight_bytes,
   .buffer_new = buffer_new, .buffer_free = buffer_free,
   .upload = upload, .read = read_row,
   .state_bytes = state_bytes, .state_new = state_new,

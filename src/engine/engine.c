@@ -162,14 +162,17 @@ static int open_model(struct engine *e, const struct engine_gguf *g,
                       const drover_engine_config *c, drover_err *err) {
   const struct engine_backend *backend;
   struct engine_limits limits = { 0 };
-  int rc = engine_backend_find(&backend, c->device, err);
+  int rc = engine_backend_find(&backend, c->device, c->kv, err);
   if (!rc)
     rc = engine_model_new(&e->model, g, err);
   if (!rc)
     rc = check_config(e, c, err);
   limits.rows = e->rows;
   limits.outs = e->outs;
+  limits.threads = c->threads;
   limits.kv = c->kv;
+  if (!rc)
+    rc = engine_model_weigh(e->model, g, backend, err);
   if (!rc)
     rc = size_pool(e, backend, c, &limits, err);
   if (!rc)

@@ -2,7 +2,7 @@
  * knows no tokens (mask.h) and no model.
  *
  * A program of small operations; threads run it side by side where more than
- * one reading is open, at most ENGINE_THREADS_MAX. A thread is a place in the
+ * one reading is open, at most ENGINE_READINGS_MAX. A thread is a place in the
  * program and a stack; stacks are chains of frames, each kept once, so that
  * equal states are equal bytes.
  *

@@ -8,7 +8,7 @@
 #include "schema_tree.h"
 
 enum {
-  ENGINE_THREADS_MAX = 64,
+  ENGINE_READINGS_MAX = 64,
   ENGINE_OPS_MAX = 1 << 18,
   ENGINE_FRAMES_MAX = 1 << 13,
   ENGINE_CHARS_AHEAD = 32           /* see engine_grammar_room() */
@@ -51,7 +51,7 @@ struct engine_thread {
 
 struct engine_state {
   uint32_t count;                   /* 0: nothing can follow */
-  struct engine_thread thread[ENGINE_THREADS_MAX];
+  struct engine_thread thread[ENGINE_READINGS_MAX];
 };
 
 struct engine_grammar {             /* one request's; one thread at a time */

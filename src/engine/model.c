@@ -208,7 +208,6 @@ static int check_part(struct walk *w, const struct part *p, const char *name,
   if (rc || !t)
     return rc;
   w->found++;
-  w->m->weight_bytes += t->bytes;
   w->m->parameters += t->ne[0] * t->ne[1] * t->ne[2];
   return DROVER_OK;
 }
@@ -286,6 +285,15 @@ static int read_source(void *ctx, uint64_t from, void *to, size_t size,
 }
 
 
+static struct engine_weight_from weight_from(struct source *s) {
+  return (struct engine_weight_from){
+    .type = s->t->type, .cols = (uint32_t)s->t->ne[0],
+    .rows = (uint32_t)(s->t->ne[1] * s->t->ne[2]),
+    .read = read_source, .ctx = s
+  };
+}
+
+
 /* `*at` stays NULL for a tensor that may lack and does (output, when it is
  * tied to the embedding). */
 static int load_part(struct walk *w, const struct part *p, const char *name,
@@ -294,12 +302,23 @@ static int load_part(struct walk *w, const struct part *p, const char *name,
   int rc = find_part(w->m, w->g, p, name, &source.t, w->err);
   if (rc || !source.t)
     return rc;
-  struct engine_weight_from from = {
-    .type = source.t->type, .cols = (uint32_t)source.t->ne[0],
-    .rows = (uint32_t)(source.t->ne[1] * source.t->ne[2]),
-    .read = read_source, .ctx = &source
-  };
+  struct engine_weight_from from = weight_from(&source);
   return w->m->backend->weight_new(at, &from, w->err);
+}
+
+
+static int weigh_part(struct walk *w, const struct part *p, const char *name,
+                      struct engine_weight **at) {
+  struct source source = { .g = w->g };
+  int rc = find_part(w->m, w->g, p, name, &source.t, w->err);
+  (void)at;
+  if (rc || !source.t)
+    return rc;
+  struct engine_weight_from from = weight_from(&source);
+  uint64_t bytes = w->m->backend->weight_bytes(&from);
+  if (__builtin_add_overflow(w->m->weight_bytes, bytes, &w->m->weight_bytes))
+    w->m->weight_bytes = UINT64_MAX;
+  return DROVER_OK;
 }
 
 
@@ -367,8 +386,16 @@ static int load_windows(struct engine_model *m, const struct engine_gguf *g,
 }
 
 
-/* When it fails half-way, what was loaded hangs in the model and goes with
- * it. */
+int engine_model_weigh(struct engine_model *m, const struct engine_gguf *g,
+                       const struct engine_backend *backend, drover_err *err) {
+  struct walk w = { .m = m, .g = g, .visit = weigh_part, .err = err };
+  m->backend = backend;
+  m->weight_bytes = 0;
+  return walk_parts(&w);
+}
+
+
+/* What was loaded when it fails hangs in the model and goes with it. */
 int engine_model_load(struct engine_model *m, const struct engine_gguf *g,
                       const struct engine_backend *backend, drover_err *err) {
   struct walk w = { .m = m, .g = g, .visit = load_part, .err = err };
@@ -415,8 +442,7 @@ static int read_vocab(struct engine_model *m, const struct engine_gguf *g,
 }
 
 
-/* The vocabulary comes before the tensors: the embedding's shape follows
- * from its size. */
+/* Vocabulary before tensors: the embedding's shape follows from its size. */
 static int read_model(struct engine_model *m, const struct engine_gguf *g,
                       drover_err *err) {
   int rc = engine_shape_read(&m->shape, &m->more, g, err);

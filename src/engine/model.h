@@ -45,7 +45,7 @@ struct engine_model {
   char     name[128];               /* general.name, printable, or "" */
   uint64_t parameters;              /* elements of all tensors */
   uint64_t file_bytes;
-  uint64_t weight_bytes;            /* of all tensors */
+  uint64_t weight_bytes;            /* of all on the backend; once weighed */
 };
 
 
@@ -58,6 +58,11 @@ int engine_model_new(struct engine_model **out, const struct engine_gguf *g,
 /* The model's shape for a context that is wanted; it points into the model. */
 void engine_model_context(const struct engine_model *m, uint32_t context,
                           struct engine_shape *shape);
+
+
+/* How many bytes the weights will take on a backend: `weight_bytes`. */
+int engine_model_weigh(struct engine_model *m, const struct engine_gguf *g,
+                       const struct engine_backend *backend, drover_err *err);
 
 
 /* Copy the weights onto a backend. Once. */

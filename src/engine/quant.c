@@ -61,6 +61,28 @@ float engine_half_float(uint16_t half) {
 }
 
 
+/* Rounding is an addition's: a number whose last bit is the half's last bit
+ * is added and what is kept lies in the low bits. A NaN stays one. */
+uint16_t engine_float_half(float value) {
+  uint32_t bits, out;
+  memcpy(&bits, &value, sizeof bits);
+  uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+  if (size > 0x7f800000)
+    return (uint16_t)(sign | 0x7e00);
+  if (size >= 0x477ff000)           /* 65520: rounds to infinity */
+    return (uint16_t)(sign | 0x7c00);
+  if (size < 0x38800000) {          /* below 2^-14: a multiple of 2^-24 */
+    float sum;
+    memcpy(&sum, &size, sizeof sum);
+    sum += 0.5f;
+    memcpy(&out, &sum, sizeof out);
+    return (uint16_t)(sign | (out - 0x3f000000));
+  }
+  out = size + 0xfff + (size >> 13 & 1) - (112u << 23);
+  return (uint16_t)(sign | out >> 13);
+}
+
+
 /* memcpy, since a tensor's rows need not be aligned in the file. */
 static float half_at(const unsigned char *at) {
   uint16_t half;
@@ -216,14 +238,6 @@ static void row_q2_k(const unsigned char *from, size_t count, float *to) {
 }
 
 
-/* Scale i of 16: six bits, less 32; four of them in the first eight bytes, two
- * in the last four. */
-static int q3_scale(const unsigned char *s, int i) {
-  int low = i < 8 ? s[i] & 15 : s[i - 8] >> 4;
-  return (low | (s[8 + i % 4] >> 2 * (i / 4) & 3) << 4) - 32;
-}
-
-
 /* The third bit is inverted: where the mask has none, 4 is taken off. */
 static void row_q3_k(const unsigned char *from, size_t count, float *to) {
   for (size_t b = 0; b < count / 256; b++, from += 110, to += 256) {
@@ -232,7 +246,7 @@ static void row_q3_k(const unsigned char *from, size_t count, float *to) {
       int n = e / 128, j = e % 128 / 32, l = e % 32;
       int q = (from[32 + 32 * n + l] >> 2 * j & 3)
               - (from[l] >> (4 * n + j) & 1 ? 0 : 4);
-      int s = q3_scale(from + 96, 8 * n + 2 * j + l / 16);
+      int s = engine_quant_q3_scale(from + 96, 8 * n + 2 * j + l / 16);
       to[e] = d * (float)s * (float)q;
     }
   }

@@ -41,8 +41,9 @@ void engine_quant_row(uint32_t type, const void *from, size_t count,
                       float *to);
 
 
-/* A half as a float, exactly. */
+/* A half as a float, exactly; and the nearest half, of two the even one. */
 float engine_half_float(uint16_t half);
+uint16_t engine_float_half(float value);
 
 
 /* The numbers behind the codes of IQ4_NL and MXFP4 (there doubled). */
@@ -60,6 +61,14 @@ static inline void engine_quant_k_scale(const unsigned char *s, int i,
     *scale = (s[i + 4] & 15) | (s[i - 4] >> 6) << 4;
     *min = s[i + 4] >> 4 | (s[i] >> 6) << 4;
   }
+}
+
+
+/* The 6-bit scale, less 32, of run `i` of 16 (Q3_K): four of its bits in the
+ * first eight bytes, two in the last four. */
+static inline int engine_quant_q3_scale(const unsigned char *s, int i) {
+  int low = i < 8 ? s[i] & 15 : s[i - 8] >> 4;
+  return (low | (s[8 + i % 4] >> 2 * (i / 4) & 3) << 4) - 32;
 }
 
 #endif
