@@ -1,7 +1,7 @@
--- The demo in its short form: three servers, thirty prompts, one server
+-- The demo in its short form: three servers, sixty prompts, one server
 -- killed on the way. `make demo` runs all of them.
 local PROMPTS = "examples/demo/prompts.txt"
-local SHORT = 30
+local SHORT = 60      -- so many that some are first asked behind the kill
 
 
 local function lines_of(path)
