@@ -1,4 +1,4 @@
--- engine/sched, cost, draft: who runs and who steps next, without a model.
+-- engine/sched, cost: who runs and who steps next, without a model.
 local ffi = require "ffi"
 local c = require "spec.support.c"
 
@@ -30,9 +30,6 @@ int engine_sched_aged(const struct engine_sched_limits *limits,
 double engine_sched_share(double share, int preempted);
 uint32_t engine_sched_rows(const struct engine_sched_limits *limits,
   const struct engine_cost *cost, struct engine_sched_seq *seqs, uint32_t count);
-uint32_t engine_draft_find(const int32_t *ids, size_t count, uint32_t most, int32_t *to);
-uint32_t engine_draft_want(float gain);
-float engine_draft_learn(float gain, uint32_t tried, uint32_t came);
 ]]
 
 local C = c.lib
@@ -236,46 +233,6 @@ describe("guesses", function()
     assert.same({ 1 }, rows({ free_blocks = 0 }, { edge }))
     assert.same({ 1, 1 }, rows({ free_blocks = 1 }, { edge, { known = 17, held = 1 } }))
   end)
-
-  it("are what followed where the last words stood before", function()
-    local to = ffi.new("int32_t[8]")
-    local function find(ids, most)
-      local n = C.engine_draft_find(ffi.new("int32_t[?]", #ids + 1, ids), #ids, most or 8, to)
-      local out = {}
-      for i = 1, n do
-        out[i] = to[i - 1]
-      end
-      return out
-    end
-    assert.same({ 4, 5, 1, 2, 3 }, find{ 1, 2, 3, 4, 5, 1, 2, 3 })
-    assert.same({ 4, 5 }, find({ 1, 2, 3, 4, 5, 1, 2, 3 }, 2))
-    assert.same({ 7, 1, 2, 3 }, find{ 1, 2, 3, 4, 1, 2, 3, 7, 1, 2, 3 })   -- the latest
-    assert.same({ 3, 9, 1, 2 }, find{ 1, 2, 3, 9, 1, 2 })                  -- two words
-    assert.same({ 8, 0, 5, 2, 3 }, find{ 5, 2, 3, 8, 0, 5, 2, 3 })
-    assert.same({ 5 }, find{ 5, 5, 5, 5 })
-    for _, ids in ipairs{ {}, { 1 }, { 1, 2 }, { 1, 1 }, { 1, 2, 3, 4, 5 } } do
-      assert.same({}, find(ids))
-    end
-    assert.same({}, find({ 1, 2, 1, 2 }, 0))
-  end)
-
-  it("are as many as came true of late, and are tried again", function()
-    assert.equal(4, C.engine_draft_want(1))
-    assert.equal(8, C.engine_draft_want(4))
-    local gain = 1
-    for _ = 1, 8 do
-      gain = C.engine_draft_learn(gain, 4, 0)
-    end
-    assert.is_true(gain < 0.3)
-    for _ = 1, 30 do
-      gain = C.engine_draft_learn(gain, 0, 0)
-    end
-    assert.is_true(gain > 0.3)
-    for _ = 1, 20 do
-      gain = C.engine_draft_learn(gain, 4, 4)
-    end
-    assert.is_true(gain > 3.5)
-  end)
 end)
 
 
@@ -380,6 +337,83 @@ describe("preemption", function()
 
   it("never takes the only one", function()
     assert.equal(0, victim({ free_blocks = 0 }, { { known = 17, held = 1 } }))
+  end)
+end)
+
+
+describe("any mix of requests", function()
+  local function need(tokens)
+    return math.ceil(tokens / 16)
+  end
+
+  -- Let go who must, let in who may; returns the free blocks.
+  local function decide(l, s, n, free)
+    local victim, some = C.engine_sched_victim(l, s, n), false
+    while victim >= 0 do
+      free, some = free + s[victim].held, true
+      s[victim].running, s[victim].held, s[victim].computed = 0, 0, 0
+      l.free_blocks = free
+      victim = C.engine_sched_victim(l, s, n)
+    end
+    local at = some and -1 or C.engine_sched_next(l, s, n)
+    while at >= 0 do
+      s[at].take = need(s[at].known)
+      if C.engine_sched_fits(l, s, n, at) == 1 and s[at].take <= free then
+        s[at].running, s[at].held, free = 1, s[at].take, free - s[at].take
+        l.free_blocks = free
+      else
+        s[at].passed = 1
+      end
+      at = C.engine_sched_next(l, s, n)
+    end
+    return free, some
+  end
+
+  it("is finished, whole, and within the rows and blocks there are", function()
+    local x, preempted = 7, 0
+    local function random(n)
+      x = (x * 1103515245 + 12345) % 2147483648
+      return math.floor(x / 65536) % n + 1
+    end
+    for _ = 1, 60 do
+      local seqs, free, steps, share = {}, 20, 0, 0.1
+      for i = 1, random(14) do
+        local rest = random(150) - 1
+        seqs[i] = prompt(random(150), 0, { rest = rest, arrived_ns = i, running = 0,
+                                           priority = random(3) - 1, held = 0 })
+      end
+      while #seqs > 0 do
+        local s, n = list(seqs)
+        local l = limits{ rows = 32, free_blocks = free, share = share,
+                          now_ns = steps * 0.05 * SECOND }
+        local some
+        free, some = decide(l, s, n, free)
+        preempted = preempted + (some and 1 or 0)
+        share = C.engine_sched_share(share, some and 1 or 0) - (some and 0.6 or 0)
+        local all, kept = C.engine_sched_rows(l, cost(), s, n), {}
+        assert.is_true(all > 0 and all <= 32)
+        for i = 1, n do
+          local one, seq = s[i - 1], seqs[i]
+          local more = one.rows > 0 and math.max(0, need(one.known) - one.held) or 0
+          free = free - more
+          seq.running, seq.held = one.running, one.held + more
+          seq.computed = one.computed + one.rows
+          local done = seq.computed == seq.known and seq.rest == 0
+          if seq.computed == seq.known and not done then
+            seq.known, seq.rest = seq.known + 1, seq.rest - 1
+          end
+          if done then
+            free = free + seq.held
+          else
+            kept[#kept + 1] = seq
+          end
+        end
+        seqs, steps = kept, steps + 1
+        assert.is_true(free >= 0 and free <= 20 and steps < 20000)
+      end
+      assert.equal(20, free)
+    end
+    assert.is_true(preempted > 50)
   end)
 end)
 

@@ -37,7 +37,7 @@ static void note(void *ctx, const drover_event *ev) {
 static void one(struct worker *w, struct request *r) {
   drover_generate g = { .call = 1, .prompt = { "abc abc", 7 }, .top_p = 1,
                         .temperature = 1, .seed = w->seed,
-                        .max_tokens = 1 + (uint32_t)rand_r(&w->seed) % 20 };
+                        .max_tokens = 1 + (uint32_t)rand_r(&w->seed) % 28 };
   if (rand_r(&w->seed) % 4 == 0)
     g.prompt = (drover_text){ "abc abc abc abc abc abc abc abc ab", 34 };
   g.priority = (uint32_t)rand_r(&w->seed) % 3;
@@ -89,6 +89,22 @@ static int check(const struct worker *w) {
 }
 
 
+/* With half of the blocks that its batch may need: some are preempted. */
+static int open_small(struct engine **e, drover_engine_config *c,
+                      drover_err *err) {
+  drover_engine_info all;
+  drover_engine_load load;
+  if (engine_open(e, c, err))
+    return -1;
+  engine_describe(*e, &all);
+  engine_busy(*e, &load);
+  engine_close(*e);
+  uint64_t block = 2 * 16 * 4 * 2;  /* keys and values, halves, of 4 */
+  c->memory_cap_bytes = all.memory_bytes - load.kv_tokens / 32 * block;
+  return engine_open(e, c, err);
+}
+
+
 int main(void) {
   static struct tiny t;
   static struct worker workers[THREADS];
@@ -101,7 +117,7 @@ int main(void) {
                              .draft = DROVER_DRAFT_ALWAYS };
   struct engine *e;
   drover_err err;
-  if (engine_open(&e, &c, &err)) {
+  if (open_small(&e, &c, &err)) {
     printf("%s\n0 passed, 1 failed\n", err.text);
     return 1;
   }
@@ -111,13 +127,16 @@ int main(void) {
   }
   for (int i = 0; i < THREADS; i++)
     pthread_join(threads[i], NULL);
+  drover_engine_load load;
+  engine_busy(e, &load);
   engine_close(e);                  /* what still ran has ended as closed */
   for (int i = 0; i < THREADS; i++) {
     wrong += check(&workers[i]);
     refused += workers[i].refused;
   }
   close(fd);
-  printf("%d requests, %d refusals\n", THREADS * REQUESTS, refused);
+  printf("%d requests, %d refusals, %.0f preemptions of %u tokens' room\n",
+         THREADS * REQUESTS, refused, load.preemptions, load.kv_tokens);
   printf("%d passed, %d failed\n", !wrong, !!wrong);
   return wrong != 0;
 }

@@ -16,7 +16,7 @@
 
 enum { LANES = 8, TILE = 4 };       /* partial sums; rows that share a pass */
 
-struct heads {                      /* of a query's row: those that share keys */
+struct heads {                      /* of a row's query: those of one kv head */
   uint32_t layer;
   int      seq;
   int32_t  first, pos;              /* what they see, the last included */

@@ -137,7 +137,8 @@ static uint32_t left(const struct engine_sched_seq *s) {
 static int before(const struct engine_sched_limits *limits,
                   const struct engine_sched_seq *a,
                   const struct engine_sched_seq *b) {
-  int old_a = engine_sched_aged(limits, a), old_b = engine_sched_aged(limits, b);
+  int old_a = engine_sched_aged(limits, a);
+  int old_b = engine_sched_aged(limits, b);
   if (old_a != old_b)
     return old_a;
   if (!old_a && later[a->priority] != later[b->priority])
