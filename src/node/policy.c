@@ -21,6 +21,18 @@ const struct node_policy node_policies[] = {
 enum { DRAWS = 4 };
 
 
+/* Not inlined: every policy asks node_able() of each row that it looks at. */
+__attribute__((noinline))
+int node_due(const struct node_view *v, uint32_t row) {
+  const drover_pick *p = v->pick;
+  const struct node_row *own = &v->own[row];
+  if (atom_get_u32(&v->rows[row].state) >= DROVER_DRAINING)
+    return 0;
+  return node_breaker_due(own, p->now) ||
+         (p->panic && node_breaker_ejected(own));
+}
+
+
 /* Drawing anew comes first because walking on would give all of a full row's
  * load to the row behind it. After DRAWS misses most rows are closed, and a
  * walk is sure to find the one that is not. The bits come from the

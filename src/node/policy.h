@@ -40,6 +40,10 @@ uint32_t node_pick_two_choices(struct node_view *v);
 uint32_t node_pick_fallback(struct node_view *v);
 
 
+/* Of a row that is not up: is it due, or does a panic use it? */
+int node_due(const struct node_view *v, uint32_t row);
+
+
 /* Up or due (in panic: out for its health), takes the model, not tried, not
  * masked; `full` aside. */
 static inline int node_able(const struct node_view *v, uint32_t row) {
@@ -50,11 +54,7 @@ static inline int node_able(const struct node_view *v, uint32_t row) {
     out |= p->tried[word];
   if (out >> ((row - 1) & 63) & 1)
     return 0;
-  uint32_t state = atom_get_u32(&v->rows[row].state);
-  if (state != DROVER_UP &&
-      (state >= DROVER_DRAINING ||
-       (!node_breaker_due(&v->own[row], p->now) &&
-        !(p->panic && node_breaker_ejected(&v->own[row])))))
+  if (atom_get_u32(&v->rows[row].state) != DROVER_UP && !node_due(v, row))
     return 0;
   return p->model == 0 || node_table_takes(&v->own[row], p->model);
 }
@@ -112,7 +112,7 @@ static inline int node_order_inflight(const drover_node *a,
 static inline uint32_t node_two(const struct node_view *v,
                                 int (*order)(const drover_node *a,
                                              const drover_node *b)) {
-  uint64_t bits = (uint64_t)(v->rnd * 0x1p52);
+  uint64_t bits = (uint64_t)(int64_t)(v->rnd * 0x1p52);
   uint32_t a = 1 + (uint32_t)((bits >> 26) * v->count >> 26);
   uint32_t b = 1 + (uint32_t)((bits & 0x3ffffff) * (v->count - 1) >> 26);
   if (!node_may(v, a))
