@@ -36,7 +36,8 @@ typedef struct drover_engine_config {
                                      * "cpu_plain" */
   uint32_t step_ms;                 /* a step's aim, beside replies; 0: 200 */
   uint32_t draft;                   /* enum drover_draft */
-  uint32_t threads;                 /* that compute; 0: all cores, 64 at most */
+  uint32_t threads;                 /* that compute, 64 at most; 0: all cores;
+                                     * UINT32_MAX: all but one */
 } drover_engine_config;
 
 typedef struct drover_engine_info {

@@ -6,6 +6,7 @@
 local ffi = require "ffi"
 local C = require "drover.core"
 local err = require "drover.err"
+local loops = require "drover.loop"
 local key_source = require "drover.key"
 local node = require "drover.node"
 local tokens = require "drover.tokens"
@@ -18,6 +19,7 @@ mt.__index = mt
 local GIB = 2 ^ 30
 
 
+local ALL_BUT_ONE = 2 ^ 32 - 1   -- cores: a server's own loop has one
 local KV = { f16 = C.DROVER_KV_F16, q8_0 = C.DROVER_KV_Q8_0,
              f32 = C.DROVER_KV_F32 }
 
@@ -31,6 +33,7 @@ local function open_engine(row)
   config.memory_cap_bytes = (row.memory_cap_gb or 0) * GIB
   config.kv = KV[row.kv or "f16"]
   config.step_ms = row.step_ms or 0
+  config.threads = row.threads or loops.get().spare and ALL_BUT_ONE or 0
   local code = C.drover_engine_open(out, config, e)
   if code ~= 0 then
     local text = ffi.string(e.text)

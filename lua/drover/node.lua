@@ -40,7 +40,8 @@ local local_fields = {
   batch = { "number", 1, 256, integer = true },
   context = { "number", 16, 1048576, integer = true },
   memory_cap_gb = { "number", 0.001, 1e6 },
-  threads = { later = true },
+  threads = { "number", 1, 64, integer = true },
+  template = { "string", one_of = { "chatml" } },
   kv = { "string", one_of = { "f16", "q8_0", "f32" } },
   step_ms = { "number", 1, 60000, integer = true },
 }
@@ -205,7 +206,8 @@ local function local_rows(n, base)
   base.group = base.id
   base.batch, base.context = n.batch, n.context
   base.memory_cap_gb = n.memory_cap_gb
-  base.kv, base.step_ms = n.kv, n.step_ms
+  base.kv, base.step_ms, base.threads = n.kv, n.step_ms, n.threads
+  base.template = n.template
   return { base }
 end
 
@@ -267,7 +269,8 @@ local function spec_of(row)
     capacity = row.capacity, memory_gb = row.memory_gb, models = row.models,
     price = row.price, ca_file = row.ca_file, batch = row.batch,
     context = row.context, memory_cap_gb = row.memory_cap_gb,
-    kv = row.kv, step_ms = row.step_ms,
+    kv = row.kv, step_ms = row.step_ms, threads = row.threads,
+    template = row.template,
     key = type(source) == "table" and source or row.key and "literal" or nil,
     limits = row.node_limits,
   }

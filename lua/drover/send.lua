@@ -8,6 +8,7 @@ local ffi = require "ffi"
 local C = require "drover.core"
 local err_new = require("drover.err").new
 local from_c = require("drover.err").from_c
+local prompts = require "drover.prompt"
 
 local ceil = math.ceil
 local concat = table.concat
@@ -118,20 +119,6 @@ function _M.http(port, number, row, call, limits)
 end
 
 
--- Arrays for the engine's call; Lua strings and these stay alive until the
--- call returns.
-local function fill_messages(messages)
-  local array = ffi.new("drover_message[?]", #messages)
-  for i, m in ipairs(messages) do
-    local to = array[i - 1]
-    to.role.data, to.role.size = m.role, #m.role
-    to.content.data, to.content.size = m.content, #m.content
-  end
-  generate.messages, generate.messages_count = array, #messages
-  return array
-end
-
-
 local function fill_stop(stop)
   local array = ffi.new("drover_text[?]", math.max(1, #stop))
   for i, text in ipairs(stop) do
@@ -186,18 +173,44 @@ local function engine_error(row, code, text)
 end
 
 
+-- The prompt of messages by the row's template (a text, with its marks), or nil
+-- and why not.
+local function render(row, messages)
+  if row.prompts == nil then
+    local prompt, why = prompts.new(C.drover_engine_model(row.engine),
+                                    row.template)
+    row.prompts = prompt or why
+  end
+  if type(row.prompts) == "string" then
+    return nil, row.prompts
+  end
+  local text, why, kind = row.prompts:render(messages, {
+    now = math.floor(C.drover_clock_wall()),
+  })
+  if not text then
+    return nil, "messages: the model's chat template "
+                .. (kind == "raise" and "refuses them: " or "fails: ") .. why
+  end
+  return text
+end
+
+
 -- Hand the request to the engine of a local row. As http(). The pick's
 -- priority is the engine's too; its key parts one tenant's prompts in the
 -- cache from another's.
 function _M.engine(port, number, row, call, limits, pick)
   local g, why = row.provider.encode(call)
-  if not g then
+  local text
+  if g then
+    text, why = render(row, g.messages)
+  end
+  if not text then
     return nil, err_new("bad_request", why, {
       node = row.id, phase = "send", param = why:match("^([%w_%[%].]+): "),
     })
   end
-  local messages, stop = fill_messages(g.messages), fill_stop(g.stop)
-  local rest = fill_rest(g)
+  local stop, rest = fill_stop(g.stop), fill_rest(g)
+  generate.prompt.data, generate.prompt.size = text, #text
   generate.call = number
   generate.max_tokens, generate.temperature = g.max_tokens, g.temperature
   generate.top_k, generate.top_p = g.top_k, g.top_p
@@ -205,9 +218,9 @@ function _M.engine(port, number, row, call, limits, pick)
   generate.priority, generate.salt = pick.priority, pick.key
   generate.first_token, generate.total = limits.first_token, limits.total
   local code = C.drover_call_engine(out, port, row.engine, generate, c_err)
-  generate.messages, generate.stop = nil, nil
+  generate.prompt.data, generate.stop = nil, nil
   generate.bias, generate.stop_id, generate.schema.data = nil, nil, nil
-  if code ~= 0 and messages and stop and rest then
+  if code ~= 0 and text and stop and rest then
     return nil, engine_error(row, code, c_err)
   end
   return out[0]

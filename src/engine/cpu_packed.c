@@ -228,7 +228,8 @@ static int state_new(struct engine_state **out,
   struct sizes z;
   struct engine_state *s = NULL;
   *out = NULL;
-  if (limits->threads > ENGINE_THREADS_MAX)
+  if (limits->threads > ENGINE_THREADS_MAX
+      && limits->threads != UINT32_MAX)
     return drover_fail(err, DROVER_EINVAL, "threads: %u, at most %d",
                        (unsigned)limits->threads, ENGINE_THREADS_MAX);
   if (limits->kv > DROVER_KV_F32)

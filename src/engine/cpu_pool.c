@@ -58,9 +58,11 @@ static void relax(void) {
 
 uint32_t engine_pool_count(uint32_t wanted) {
   cpu_set_t set;
-  if (!wanted)
-    wanted = sched_getaffinity(0, sizeof set, &set) ? 1
+  if (!wanted || wanted == UINT32_MAX) {
+    uint32_t cores = sched_getaffinity(0, sizeof set, &set) ? 1
       : (uint32_t)CPU_COUNT(&set);
+    wanted = wanted && cores > 1 ? cores - 1 : cores;
+  }
   return wanted > ENGINE_THREADS_MAX ? ENGINE_THREADS_MAX : wanted;
 }
 

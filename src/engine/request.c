@@ -5,11 +5,13 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 #include "../base/clock.h"
 #include "../base/err.h"
 #include "../base/hash.h"
 #include "../base/mem.h"
+#include "marked.h"
 
 
 /* NaN fails both comparisons. */
@@ -79,15 +81,21 @@ static int check(const drover_generate *g, drover_err *err) {
 
 
 /* A text so long that no split into tokens fits is refused unread. */
+static int check_size(const struct engine_model *m, size_t size,
+                      uint32_t context, drover_err *err) {
+  size_t least = size / (m->vocab->longest ? m->vocab->longest : 1);
+  return least <= context ? DROVER_OK
+    : drover_fail(err, DROVER_ECONTEXT, "the maximum context length is %"
+                  PRIu32 " tokens, the prompt has at least %zu", context,
+                  least);
+}
+
+
 static int encode(struct engine_request *r, const struct engine_model *m,
                   uint32_t context, const struct engine_prompt *p,
                   drover_err *err) {
-  size_t least = p->size / (m->vocab->longest ? m->vocab->longest : 1);
-  if (least > context)
-    return drover_fail(err, DROVER_ECONTEXT, "the maximum context length is %"
-                       PRIu32 " tokens, the prompt has at least %zu", context,
-                       least);
-  return engine_vocab_encode(m->vocab, p, 1, &r->ids, err);
+  int rc = check_size(m, p->size, context, err);
+  return rc ? rc : engine_vocab_encode(m->vocab, p, 1, &r->ids, err);
 }
 
 
@@ -107,13 +115,26 @@ static int encode_messages(struct engine_request *r,
 }
 
 
-/* A raw prompt stands for a rendered template: special tokens are parsed. */
+/* A template may write the BOS that the vocabulary puts in front as well. */
+static void drop_second_bos(struct engine_ids *ids, int32_t bos) {
+  if (bos < 0 || ids->count < 2 || ids->at[0] != bos || ids->at[1] != bos)
+    return;
+  ids->count--;
+  memmove(ids->at, ids->at + 1, ids->count * sizeof *ids->at);
+}
+
+
+/* A raw prompt stands for a rendered template: special tokens are parsed, but
+ * across no mark (marked.h). */
 static int encode_raw(struct engine_request *r, const struct engine_model *m,
                       uint32_t context, const drover_generate *g,
                       drover_err *err) {
-  struct engine_span all = { g->prompt.size, 1 };
-  struct engine_prompt p = { g->prompt.data, g->prompt.size, &all, 1 };
-  return encode(r, m, context, &p, err);
+  int rc = check_size(m, g->prompt.size, context, err);
+  if (!rc)
+    rc = engine_marked_encode(m->vocab, g->prompt.data, g->prompt.size, 1,
+                              &r->ids, err);
+  drop_second_bos(&r->ids, m->vocab->bos);
+  return rc;
 }
 
 

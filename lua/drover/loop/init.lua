@@ -8,6 +8,7 @@
 --   workers()    processes that will share a router made now: 1 without nginx
 --   is_worker()  true in a worker forked from a master that loaded drover
 --   blocked()    nil, or the name of the phase here, where nothing may wait
+--   spare        true when a core is to be left to what runs this loop
 --   killable     true when a waiting caller may vanish without a Lua error
 --                (light threads): calls then carry a finalizer
 --   now()        seconds, the clock of drover_clock()

@@ -15,7 +15,7 @@ local resume = coroutine.resume
 local TICK = 0.25
 local TASKS_READY_MAX = 64      -- resumed between two looks at the port
 
-local _M = { killable = false, closed = false }
+local _M = { killable = false, spare = false, closed = false }
 
 local port
 -- coroutine -> task. Weak on both sides: a task holds its coroutine, so one

@@ -31,7 +31,7 @@ local WAITING_PHASES = {
   ssl_client_hello = true,
 }
 
-local _M = { killable = true, closed = false }
+local _M = { killable = true, spare = true, closed = false }
 
 local in_master = get_phase() == "init"      -- so workers are forked from us
 local port
