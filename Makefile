@@ -178,7 +178,7 @@ torture: $(call programs,torture)
 # RUNS=N: N inputs of a fixed seed for each target (of those in Lua a tenth);
 # else TIME seconds of each. The files of spec/fuzz/NAME/ are where a target
 # starts from.
-BOUND = $(if $(filter 0,$(RUNS)),-max_total_time=$(TIME),-runs=$(RUNS) -max_total_time=240)
+BOUND = $(if $(filter 0,$(RUNS)),-max_total_time=$(TIME),-runs=$(RUNS) -max_total_time=150)
 fuzz: $(call programs,fuzz) $(BUILT)
 	@rm -rf build/parts
 	@mkdir -p build/crash
